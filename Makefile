@@ -1,0 +1,48 @@
+# mailferry: everything a developer or a tester types. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-dev
+
+.PHONY: help demo test check fmt lint type imports unit lock clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@bash deploy/setup-venv.sh "$(PYTHON)" "$(VENV)" requirements/dev.txt
+	@touch $@
+
+demo: $(STAMP) ## Run the whole main job against a local sandbox and show what happened
+	@$(BIN)/python -m mailferry.cli.main sandbox --demo
+
+test: $(STAMP) ## Install what is needed (mail servers too) and run all tests
+	@bash tests/run-all.sh $(BIN)
+
+check: $(STAMP) fmt lint type imports unit ## Format, lint, types, import contracts and the fast tests
+
+fmt: $(STAMP) ## Check the formatting
+	$(BIN)/ruff format --check daemon tests
+
+lint: $(STAMP) ## Lint
+	$(BIN)/ruff check daemon tests
+
+type: $(STAMP) ## Check types, strictly
+	$(BIN)/mypy daemon tests/support
+
+imports: $(STAMP) ## Check that imports run in the allowed directions
+	PYTHONPATH=daemon $(BIN)/lint-imports --no-cache
+
+unit: $(STAMP) ## Run the fast tests
+	$(BIN)/pytest -q tests/unit tests/protocol tests/property
+
+lock: ## Renew the lock files from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra uvloop --upgrade -o requirements/runtime.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra uvloop --group dev --upgrade -o requirements/dev.txt pyproject.toml
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Settings: models, loading, secrets, and errors that say where and what to do."""

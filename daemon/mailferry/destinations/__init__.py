@@ -1,0 +1,1 @@
+"""Where messages go: small adapters of one port."""

@@ -1,0 +1,281 @@
+"""Everything that mailferry tells the world, one frozen class each.
+
+Telemetry turns an event into a log line (named `name`, at `level`) and into
+metrics. Names are `noun.verb_past` and stable: alerts are built on them. Fields
+hold plain values; text that a peer sent is cleaned where it is printed. Levels:
+info is an outcome, warning will be tried again, error needs a person, debug is
+detail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The root of all events."""
+
+    name: ClassVar[str] = ""
+    level: ClassVar[Level] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStarted(Event):
+    """Configuration is in force and the schedule runs."""
+
+    name: ClassVar[str] = "daemon.started"
+    version: str
+    maildrops: int
+    destinations: int
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopping(Event):
+    """A signal asked for the end; what is in flight is being finished."""
+
+    name: ClassVar[str] = "daemon.stopping"
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopped(Event):
+    """All sessions are closed and all rows written."""
+
+    name: ClassVar[str] = "daemon.stopped"
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PollStarted(Event):
+    """A maildrop's turn has come and it got its place under the caps."""
+
+    name: ClassVar[str] = "poll.started"
+    level: ClassVar[Level] = "debug"
+    maildrop: str
+    poll_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PollFinished(Event):
+    """One poll of one maildrop came to its end, well or not."""
+
+    name: ClassVar[str] = "poll.finished"
+    maildrop: str
+    poll_id: str
+    result: str
+    """`ok`, or a word for what failed: see `PollResult`."""
+    duration_seconds: float
+    listed: int = 0
+    relayed: int = 0
+    deferred: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    waiting: int = 0
+    """Messages on the server that still have a destination to reach."""
+    maildrop_octets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PollFailed(Event):
+    """A poll ended early; the maildrop is tried again at `not_before`."""
+
+    name: ClassVar[str] = "poll.failed"
+    level: ClassVar[Level] = "warning"
+    maildrop: str
+    poll_id: str
+    result: str
+    error: str
+    failures: int
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropAuthRejected(Event):
+    """The server refused user name or password: a person must act."""
+
+    name: ClassVar[str] = "maildrop.auth_rejected"
+    level: ClassVar[Level] = "error"
+    maildrop: str
+    error: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropRecovered(Event):
+    """A maildrop that failed before answers again."""
+
+    name: ClassVar[str] = "maildrop.recovered"
+    maildrop: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuitUnconfirmed(Event):
+    """QUIT was not answered with +OK: the deletions may not have happened."""
+
+    name: ClassVar[str] = "maildrop.quit_unconfirmed"
+    level: ClassVar[Level] = "warning"
+    maildrop: str
+    poll_id: str
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent(Event):
+    """The fields that every event about one message has."""
+
+    maildrop: str
+    poll_id: str
+    uidl: str
+    size_octets: int
+    sender: str
+    recipient: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRelayed(MessageEvent):
+    """A destination accepted the message and the row that says so is synced."""
+
+    name: ClassVar[str] = "message.relayed"
+    destination: str
+    attempt: int
+    receipt: str
+    age_seconds: float
+    """From the fetch to the acceptance."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDeferred(MessageEvent):
+    """A destination did not take the message now; it stays on the server."""
+
+    name: ClassVar[str] = "message.deferred"
+    level: ClassVar[Level] = "warning"
+    destination: str
+    attempt: int
+    reason: str
+    next_attempt_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageInDoubt(MessageEvent):
+    """The link broke between the final dot and its reply: the next attempt may double it."""
+
+    name: ClassVar[str] = "message.in_doubt"
+    level: ClassVar[Level] = "warning"
+    destination: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRejected(MessageEvent):
+    """A destination refused the message for good; it is kept on the server."""
+
+    name: ClassVar[str] = "message.rejected"
+    level: ClassVar[Level] = "error"
+    destination: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFetchFailed(Event):
+    """The server listed a message but did not hand it over."""
+
+    name: ClassVar[str] = "message.fetch_failed"
+    level: ClassVar[Level] = "warning"
+    maildrop: str
+    poll_id: str
+    uidl: str
+    attempt: int
+    reason: str
+    next_attempt_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSkipped(Event):
+    """A message is left on the server on purpose."""
+
+    name: ClassVar[str] = "message.skipped"
+    level: ClassVar[Level] = "warning"
+    maildrop: str
+    poll_id: str
+    uidl: str
+    size_octets: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecognised(Event):
+    """A message without a usable unique-id turned out to be one that we had."""
+
+    name: ClassVar[str] = "message.recognised"
+    maildrop: str
+    poll_id: str
+    uidl: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePaused(Event):
+    """A next hop does not take mail at all; nothing is fetched for it until `not_before`."""
+
+    name: ClassVar[str] = "route.paused"
+    level: ClassVar[Level] = "error"
+    destination: str
+    reason: str
+    failures: int
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteResumed(Event):
+    """A paused next hop takes mail again."""
+
+    name: ClassVar[str] = "route.resumed"
+    destination: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRecovered(Event):
+    """The receipt journal held rows that a crash had kept from the ledger."""
+
+    name: ClassVar[str] = "ledger.recovered"
+    level: ClassVar[Level] = "warning"
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFailed(Event):
+    """The ledger could not be written: nothing more is relayed until it can."""
+
+    name: ClassVar[str] = "ledger.failed"
+    level: ClassVar[Level] = "error"
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCommitted(Event):
+    """One transaction of the ledger was synced."""
+
+    name: ClassVar[str] = "ledger.committed"
+    level: ClassVar[Level] = "debug"
+    records: int
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WireTraced(Event):
+    """One line of a dialogue, secrets and message data masked."""
+
+    name: ClassVar[str] = "wire.traced"
+    level: ClassVar[Level] = "debug"
+    peer: str
+    direction: Literal["send", "reply", "note"]
+    text: str

@@ -1,0 +1,1 @@
+"""The state store on SQLAlchemy Core, its receipt journal and its migrations."""

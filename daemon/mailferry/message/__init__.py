@@ -1,0 +1,1 @@
+"""The octets of a message: line ends, header scan, digests, trace fields, summary."""

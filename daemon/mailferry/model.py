@@ -1,0 +1,230 @@
+"""The values that rooms hand to each other: frozen, without behaviour that needs I/O.
+
+Names are those of RFC 1939 (maildrop, message number, unique-id, octets) and
+RFC 5321 (envelope, reverse-path, reply). Times are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+MaildropName = NewType("MaildropName", str)
+DestinationName = NewType("DestinationName", str)
+
+Uidl = NewType("Uidl", bytes)
+"""A unique-id (RFC 1939 s.7) as opaque octets, or an identity of our own making.
+
+Servers without usable unique-ids get identities made from the message's
+fingerprint; those start with a space, which no listing can contain.
+"""
+
+MessageId = NewType("MessageId", int)
+"""Our own number for one message in the ledger: 63 bits, rising with time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedMessage:
+    """One line of a maildrop's listing: `message_number` holds for this session only."""
+
+    message_number: int
+    size_octets: int
+    uidl: Uidl | None
+
+
+class MessageState(StrEnum):
+    """Where a message stands; see `docs/architecture.md` for the picture."""
+
+    DEFERRED = "deferred"
+    """Not accepted everywhere yet; still on the server, to be tried again."""
+    ACCEPTED = "accepted"
+    """Every destination has it; kept on the server for now."""
+    DELETE_PENDING = "delete-pending"
+    """Every destination has it; to be deleted, or deleted but not yet confirmed."""
+    REJECTED = "rejected"
+    """Proven permanent refusal of this message; kept on the server."""
+    SKIPPED = "skipped"
+    """Deliberately not fetched (too large); the row says why."""
+    GONE = "gone"
+    """No longer on the server; the row is history and its UIDL may come again."""
+
+
+class DeliveryState(StrEnum):
+    """What one destination did with one message."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    IN_DOUBT = "in-doubt"
+    """The link broke between the final dot and its reply: tried again, possibly doubled."""
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """A message's row in the ledger, always written whole."""
+
+    message_id: MessageId
+    maildrop: MaildropName
+    uidl: Uidl
+    state: MessageState
+    size_octets: int
+    first_seen_at: float
+    updated_at: float
+    header_digest: bytes = b""
+    content_digest: bytes = b""
+    sender: str = ""
+    recipient: str = ""
+    subject: str = ""
+    reason: str = ""
+    fetch_attempts: int = 0
+    next_fetch_at: float = 0.0
+    accepted_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """What became of one message at one destination, always written whole."""
+
+    message_id: MessageId
+    destination: DestinationName
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: float
+    updated_at: float
+    receipt: str = ""
+    """The text of the 250 (or the file's name): the next hop's word that it has the message."""
+    error: str = ""
+    accepted_recipients: tuple[str, ...] = ()
+    refused_recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMessage:
+    """What the ledger knows of a message that may still be on the server."""
+
+    message: MessageRecord
+    deliveries: tuple[DeliveryRecord, ...] = ()
+
+
+class StandingKind(StrEnum):
+    """What a standing is about."""
+
+    MAILDROP = "maildrop"
+    DESTINATION = "destination"
+    ETRN = "etrn"
+
+
+@dataclass(frozen=True, slots=True)
+class StandingRecord:
+    """How a maildrop, destination or ETRN node has fared, across restarts."""
+
+    kind: StandingKind
+    name: str
+    last_success_at: float | None = None
+    last_error_at: float | None = None
+    last_error: str = ""
+    consecutive_failures: int = 0
+    not_before: float = 0.0
+    """No attempt before this time: back-off, LOGIN-DELAY."""
+    login_delay_seconds: float = 0.0
+
+
+LedgerRecord = MessageRecord | DeliveryRecord | StandingRecord
+
+
+class Scope(StrEnum):
+    """Whom a failure blames (Postfix draws the same line: site, message, recipient)."""
+
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
+    NEXT_HOP = "next-hop"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Accepted: the destination now answers for the message."""
+
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not accepted, try again; also every case that is not understood."""
+
+    scope: Scope
+    reason: str
+    in_doubt: bool = False
+    """True when the final dot was sent and its reply never came."""
+    attempted: bool = True
+    """False when nothing was tried (route paused, shutting down): counts as no attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermanentFailure:
+    """Proven refusal of this message or recipient; never of a route."""
+
+    scope: Scope
+    reason: str
+
+
+Outcome = Delivered | Deferred | PermanentFailure
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What one attempt at one destination brought.
+
+    `outcome` speaks for the delivery as a whole: `Delivered` only when every
+    recipient has been accepted. The tuples name recipients whose fate this
+    attempt settled.
+    """
+
+    outcome: Outcome
+    accepted_recipients: tuple[str, ...] = ()
+    refused_recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """From, To and Subject decoded for human eyes; never used for decisions."""
+
+    sender: str = ""
+    recipient: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedMessage:
+    """A message as it was fetched: `content` is unstuffed, line ends untouched."""
+
+    maildrop: MaildropName
+    message_id: MessageId
+    uidl: Uidl
+    content: bytes
+    header_digest: bytes
+    content_digest: bytes
+    envelope_sender: str
+    """From Return-Path; empty for the null reverse-path."""
+    summary: Summary
+    fetched_at: float
+    fetched_from: str
+    """The POP3 server's name as the configuration has it."""
+    fetched_with: str
+    """`POP3` or `POP3S`, for the Received field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An order to one destination: take this message.
+
+    `done` is called exactly once, on the event loop's thread, maybe before the
+    call that submitted it returns.
+    """
+
+    message: FetchedMessage
+    done: Callable[[DeliveryReport], None] = field(compare=False, repr=False)
+    settled_recipients: frozenset[str] = frozenset()
+    """Recipients who accepted or refused in an earlier attempt: not asked again."""
+    attempt: int = 1

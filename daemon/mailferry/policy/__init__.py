@@ -1,0 +1,1 @@
+"""Pure decisions: values in, values out; no socket, clock, file, logger or event loop."""

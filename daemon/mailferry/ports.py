@@ -1,0 +1,155 @@
+"""What the services need from the outside world, and nothing about how it is done.
+
+Adapters (net, destinations, ledger, telemetry) implement these; services and
+the runtime see only this file. Callbacks run on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mailferry.events import Event
+from mailferry.model import (
+    Delivery,
+    DestinationName,
+    KnownMessage,
+    LedgerRecord,
+    ListedMessage,
+    MaildropName,
+    StandingKind,
+    StandingRecord,
+    Uidl,
+)
+
+Emit = Callable[[Event], None]
+"""Tells logs and metrics what happened; never raises, never blocks."""
+
+Clock = Callable[[], float]
+"""Seconds since the epoch."""
+
+
+class Ledger(Protocol):
+    """The state store. Every method raises `StoreError` when the store cannot do it."""
+
+    def note(self, records: Sequence[LedgerRecord]) -> None:
+        """Put records into the receipt journal, at once and without waiting.
+
+        When this returns, the death of the process cannot lose them; the death
+        of the machine can. For what must not be forgotten between a 250 and
+        its commit. The records must also be given to `commit`.
+        """
+
+    def commit(self, records: Sequence[LedgerRecord], done: Callable[[Exception | None], None]) -> None:
+        """Write rows; `done(None)` once they are synced to disk, `done(error)` otherwise.
+
+        Orders given while a commit is under way share the next one.
+        """
+
+    async def save(self, records: Sequence[LedgerRecord]) -> None:
+        """Do as `commit` does, awaitable."""
+
+    async def known_messages(self, maildrop: MaildropName) -> Mapping[Uidl, KnownMessage]:
+        """Return every message of the maildrop that is not gone."""
+
+    async def standings(self) -> Mapping[tuple[StandingKind, str], StandingRecord]:
+        """Return all standings."""
+
+
+class Destination(Protocol):
+    """A place where messages go. `available` is False while its route is paused."""
+
+    @property
+    def name(self) -> DestinationName:
+        """The name in the configuration."""
+
+    @property
+    def available(self) -> bool:
+        """Whether it makes sense to fetch a message for it now."""
+
+    def submit(self, delivery: Delivery) -> None:
+        """Take an order; its `done` is called exactly once, whatever happens."""
+
+    async def drain(self) -> None:
+        """Refuse what has not begun, finish what has, close sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropListing:
+    """STAT, LIST and UIDL of one session, in agreement.
+
+    Attributes:
+        messages: in the order of message numbers.
+        has_uidls: whether the server knows UIDL at all.
+    """
+
+    messages: tuple[ListedMessage, ...]
+    has_uidls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropTraits:
+    """What a server told of itself, after login where the two differ."""
+
+    has_top: bool
+    pipelining: bool
+    login_delay_seconds: float | None
+    expire_days: int | None
+    """0: fetched mail is deleted by the server; None: never or unknown (RFC 2449 s.6.7)."""
+    protected: bool
+    """Whether TLS was in force."""
+
+
+class MaildropSession(Protocol):
+    """One POP3 session that has logged in and holds the maildrop's lock.
+
+    Requests are answered in order; a request's callback is called exactly once,
+    with None when the session died before the answer. After any error the
+    session is dead and `failure` says why.
+    """
+
+    @property
+    def traits(self) -> MaildropTraits:
+        """What the server offers."""
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the session died, or None."""
+
+    async def listing(self) -> MaildropListing:
+        """Ask for STAT, LIST, UIDL.
+
+        Raises:
+            ProtocolError: they contradict each other or cannot be parsed.
+            TransportError: the link failed.
+        """
+
+    def retrieve(self, message: ListedMessage, done: Callable[[bytes | None, str], None]) -> None:
+        """Ask for a whole message (RETR); `done(content, "")` or `done(None, why)`."""
+
+    def top(self, message: ListedMessage, done: Callable[[bytes | None, str], None]) -> None:
+        """Ask for a message's header only (TOP n 0); as `retrieve`."""
+
+    def delete(self, message_number: int, done: Callable[[bool, str], None]) -> None:
+        """Ask for deletion at the end of the session (DELE)."""
+
+    async def quit(self) -> bool:
+        """End the session; True when the server confirmed the deletions (QUIT +OK)."""
+
+    def abort(self) -> None:
+        """Drop the link; nothing that was marked is deleted. Safe to call twice."""
+
+
+class MaildropConnector(Protocol):
+    """Opens sessions to one configured maildrop."""
+
+    async def open(self) -> MaildropSession:
+        """Connect, protect, log in.
+
+        Raises:
+            TransportError: no connection, no TLS.
+            MaildropError: the server refused.
+            ProtocolError: the peer does not speak POP3.
+            SecretError: the password could not be read.
+        """

@@ -1,0 +1,1 @@
+"""Sans-IO cores for POP3 and SMTP: bytes in, events and bytes out."""

@@ -1,0 +1,1 @@
+"""The work itself, written against ports: one poll, its relay, routes and retention."""

@@ -1,0 +1,1 @@
+"""Logs and metrics made from events; secrets and control characters stay out."""
