@@ -1,0 +1,328 @@
+"""The client's side of POP3, without a socket: octets in, events and octets out.
+
+The connection keeps the order of commands and replies, the state, and the
+bounds. It has no clock: `awaiting`, `pending` and `receiving_octets` tell the
+transport what is due, and the transport decides how long to wait. After any
+`RemoteProtocolError` the session is dead: a dialogue that lost its place once is
+never resynchronised, since the next "+OK" could be a line of somebody's mail.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import deque
+from dataclasses import dataclass
+
+from mailferry.errors import LocalProtocolError, MessageTooLargeError, RemoteProtocolError
+from mailferry.protocol.framing import ReceiveBuffer
+from mailferry.protocol.pop3_commands import Capa, Command, Retr, Top, User
+from mailferry.protocol.pop3_listings import Capabilities, parse_capabilities
+from mailferry.protocol.pop3_state import MOVES, Move, Pop3State
+
+# RFC 1939 s.3: indicators are upper-case; servers with "+Ok" have been met.
+# RFC 2449 s.8: a code stands in brackets directly after the indicator.
+_STATUS = re.compile(
+    rb"(?P<indicator>\+OK|-ERR)(?![0-9A-Za-z])"
+    rb"[ \t]*(?:\[(?P<code>[!-.0-\\^-~]+(?:/[!-.0-\\^-~]+)*)\][ \t]*)?"
+    rb"(?P<text>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+# RFC 1939 s.7: the timestamp is a message-id. Anything looser lets a false server
+# choose what is hashed with the password (CVE-2007-1558). It stands last.
+_TIMESTAMP = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>")
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Limits:
+    """What a server may send before it is called hostile or broken.
+
+    Attributes:
+        line_octets: a status line; RFC 2449 s.4 allows 512.
+        challenge_octets: a line while a SASL exchange is under way.
+        message_octets: the reply to RETR or TOP, dots still stuffed.
+        listing_octets: the reply to LIST or UIDL.
+        capability_octets: the reply to CAPA.
+    """
+
+    line_octets: int = 4096
+    challenge_octets: int = 12_288
+    message_octets: int = 100 * 2**20
+    listing_octets: int = 32 * 2**20
+    capability_octets: int = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The server's first line.
+
+    Attributes:
+        text: what follows the indicator and the response code.
+        apop_timestamp: the timestamp to digest for APOP, brackets included; None if there is none.
+        ok: False when the server refuses the session; it is closed then.
+        response_code: upper-case, without brackets.
+    """
+
+    text: str
+    apop_timestamp: str | None
+    ok: bool
+    response_code: str | None
+
+    @property
+    def line(self) -> str:
+        """The status line, for an error's text or a trace."""
+        return _status_text(self.ok, self.response_code, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The final reply to a command.
+
+    Attributes:
+        command: what was asked; an AUTH exchange ends with a reply to its `Auth`.
+        ok: +OK or -ERR.
+        response_code: upper-case, without brackets (`IN-USE`, `SYS/TEMP`).
+        text: what follows the indicator and the response code.
+        body: the unstuffed octets of a multi-line reply, without the final "."; None if there is none.
+    """
+
+    command: Command
+    ok: bool
+    response_code: str | None
+    text: str
+    body: bytes | None
+
+    @property
+    def line(self) -> str:
+        """The status line, for an error's text or a trace."""
+        return _status_text(self.ok, self.response_code, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A SASL challenge, to be answered by `AuthResponse` or `AuthCancel` (RFC 5034 s.4)."""
+
+    command: Command
+    challenge: bytes
+
+
+Event = Greeting | Reply | Continuation
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    ok: bool
+    response_code: str | None
+    text: str
+    octets: int
+
+
+class Pop3Connection:
+    """One POP3 session, from the greeting to the end.
+
+    Attributes:
+        state: see `pop3_state` for the machine.
+        capabilities: what the last CAPA brought; None before it, after a refused
+            one, and after TLS has begun.
+        events_before_failure: what the octets of the failing `receive_data` still
+            gave before the error. These replies are good (a message that came
+            whole is whole), and without them one bad reply would hold up all
+            that arrive in the same read, for ever.
+    """
+
+    def __init__(self, limits: Pop3Limits = Pop3Limits()) -> None:
+        self.state = Pop3State.GREETING
+        self.capabilities: Capabilities | None = None
+        self.events_before_failure: tuple[Event, ...] = ()
+        self._limits = limits
+        self._buffer = ReceiveBuffer()
+        self._pending: deque[tuple[Command, Move]] = deque()
+        self._status: _Status | None = None
+        self._challenged = False
+        self._user_accepted = False
+        self._failure: RemoteProtocolError | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many commands have been sent whose final reply has not come."""
+        return len(self._pending)
+
+    @property
+    def awaiting(self) -> Command | None:
+        """The oldest command without its final reply."""
+        return self._pending[0][0] if self._pending else None
+
+    @property
+    def receiving_octets(self) -> int:
+        """How many octets have come of the reply that is under way."""
+        return len(self._buffer) + (self._status.octets if self._status else 0)
+
+    def send(self, command: Command) -> bytes:
+        """Note a command as sent and return its octets.
+
+        Raises:
+            LocalProtocolError: it is illegal now, or cannot be encoded; nothing has changed.
+        """
+        move = self._legal_move(command)
+        octets = command.encode()
+        if move.answers:
+            self._challenged = False
+        else:
+            self._pending.append((command, move))
+            self.state = move.sent or self.state
+        return octets
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Take octets from the server and return what they complete; any split gives the same.
+
+        Octets that come after the session's end are ignored.
+
+        Raises:
+            RemoteProtocolError: the server broke the protocol or a limit, now or
+                before; `MessageTooLargeError` for a message beyond its limit.
+                `events_before_failure` has what was whole.
+        """
+        if self._failure:
+            raise self._failure
+        events: list[Event] = []
+        if self.state is Pop3State.CLOSED:
+            return events
+        self._buffer.feed(data)
+        try:
+            while (event := self._next_event()) is not None:
+                events.append(event)
+        except RemoteProtocolError as error:
+            self._failure = error
+            self.events_before_failure = tuple(events)
+            self._close()
+            raise
+        return events
+
+    def receive_eof(self) -> list[Event]:
+        """Note that the server closed the link; `pending` tells what stays unanswered."""
+        self._close()
+        return []
+
+    def tls_established(self) -> None:
+        """Go on after the handshake, with nothing of what was learned before it.
+
+        Raises:
+            RemoteProtocolError: the server spoke between its +OK and the handshake.
+            LocalProtocolError: no STLS has been accepted.
+        """
+        if self._failure:
+            raise self._failure
+        if self.state is not Pop3State.TLS:
+            raise LocalProtocolError(f"TLS established in state {self.state.value}")
+        # RFC 2595 s.4: what the server said in the clear may be an attacker's word.
+        self.capabilities = None
+        self._user_accepted = False
+        self.state = Pop3State.AUTHORIZATION
+
+    def _legal_move(self, command: Command) -> Move:
+        move = MOVES[self.state].get(type(command))
+        if move is None:
+            raise LocalProtocolError(f"{command.verb} is not legal in state {self.state.value}")
+        if move.answers and not self._challenged:
+            raise LocalProtocolError("no challenge is waiting for an answer")
+        if self._pending and not (move.answers or move.pipelined):
+            raise LocalProtocolError(
+                f"{command.verb} has to wait for the reply to {self._pending[0][0].verb}"
+            )
+        if move.after_user and not self._user_accepted:
+            raise LocalProtocolError(f"{command.verb} is legal only after a successful USER")
+        return move
+
+    def _next_event(self) -> Event | None:
+        if self._status:
+            return self._next_body(self._status)
+        if self.state is Pop3State.CLOSED:
+            self._buffer.clear()
+        if not len(self._buffer):
+            return None
+        self._refuse_what_nobody_asked_for()
+        return self._next_line()
+
+    def _refuse_what_nobody_asked_for(self) -> None:
+        if self.state is Pop3State.TLS:
+            # CVE-2011-0411 and its kin: these would be read as if they came under TLS.
+            raise RemoteProtocolError(
+                "octets between the +OK of STLS and the handshake", self._buffer.peek(200)
+            )
+        if self.state is not Pop3State.GREETING and (self._challenged or not self._pending):
+            raise RemoteProtocolError("octets that nobody asked for", self._buffer.peek(200))
+
+    def _next_line(self) -> Event | None:
+        in_exchange = self.state is Pop3State.AUTHENTICATING
+        limits = self._limits
+        line = self._buffer.take_line(limits.challenge_octets if in_exchange else limits.line_octets)
+        if line is None:
+            return None
+        if in_exchange and line[:2] in {b"+", b"+ "}:
+            return self._on_challenge(line)
+        status = _parse_status(line)
+        if self.state is Pop3State.GREETING:
+            return self._on_greeting(status)
+        if status.ok and self._pending[0][0].has_body:
+            self._status = status
+            return self._next_body(status)
+        return self._finish(status, None)
+
+    def _on_greeting(self, status: _Status) -> Greeting:
+        self.state = Pop3State.AUTHORIZATION if status.ok else Pop3State.CLOSED
+        timestamps = _TIMESTAMP.findall(status.text)
+        return Greeting(status.text, timestamps[-1] if timestamps else None, status.ok, status.response_code)
+
+    def _on_challenge(self, line: bytes) -> Continuation:
+        try:
+            challenge = base64.b64decode(line[2:].strip(), validate=True)
+        except binascii.Error:
+            raise RemoteProtocolError("challenge is not base64", line) from None
+        self._challenged = True
+        return Continuation(self._pending[0][0], challenge)
+
+    def _next_body(self, status: _Status) -> Reply | None:
+        body = self._buffer.take_body(*self._body_limit(self._pending[0][0]))
+        if body is None:
+            return None
+        self._status = None
+        return self._finish(status, body)
+
+    def _body_limit(self, command: Command) -> tuple[int, type[RemoteProtocolError]]:
+        if isinstance(command, Retr | Top):
+            return self._limits.message_octets, MessageTooLargeError
+        if isinstance(command, Capa):
+            return self._limits.capability_octets, RemoteProtocolError
+        return self._limits.listing_octets, RemoteProtocolError
+
+    def _finish(self, status: _Status, body: bytes | None) -> Reply:
+        command, move = self._pending.popleft()
+        self.state = (move.ok if status.ok else move.err) or self.state
+        self._user_accepted = status.ok and isinstance(command, User)
+        if isinstance(command, Capa):
+            self.capabilities = None if body is None else parse_capabilities(body)
+        return Reply(command, status.ok, status.response_code, status.text, body)
+
+    def _close(self) -> None:
+        self.state = Pop3State.CLOSED
+        self._status = None
+        self._buffer.clear()
+
+
+def _parse_status(line: bytes) -> _Status:
+    match = _STATUS.fullmatch(line)
+    if match is None:
+        raise RemoteProtocolError("neither +OK nor -ERR", line)
+    code = match["code"]
+    return _Status(
+        ok=line.startswith(b"+"),
+        response_code=code.decode("ascii").upper() if code else None,
+        text=match["text"].decode("utf-8", "replace"),
+        octets=len(line) + 2,
+    )
+
+
+def _status_text(ok: bool, response_code: str | None, text: str) -> str:
+    words = ("+OK" if ok else "-ERR", f"[{response_code}]" if response_code else "", text)
+    return " ".join(word for word in words if word)
