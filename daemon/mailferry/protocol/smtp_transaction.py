@@ -1,0 +1,235 @@
+"""One mail transaction: what the caller hands in, what comes out, what goes on the wire.
+
+The content arrives with CRLF line ends only and is never altered here; over
+DATA it is dot-stuffed (RFC 5321 s.4.5.2), over BDAT it goes as it is. An address
+that could end its path early, and so smuggle a parameter or a command, is
+refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mailferry.errors import LocalProtocolError
+from mailferry.protocol.smtp_commands import COMMAND_LINE_OCTETS, Command
+from mailferry.protocol.smtp_features import SmtpFeatures
+from mailferry.protocol.smtp_replies import SmtpReply
+
+# Quoted strings (RFC 5321 s.4.1.2) and anything else that holds no space, no angle bracket, no control character
+# and no lone surrogate. Possessive, so that no address can make the match slow.
+_ADDRESS = re.compile(
+    r"""(?: "(?: [^"\\<>\x00-\x1f\x7f-\x9f\ud800-\udfff] | \\[^<>\x00-\x1f\x7f-\x9f\ud800-\udfff] )*+"
+          | [^\s"<>\x00-\x1f\x7f-\x9f\ud800-\udfff] )++""",
+    re.VERBOSE,
+)
+_CRLF = b"\r\n"
+_CR, _LF, _DOT = b"\r\n."
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An order: carry this content from this sender to these recipients.
+
+    Attributes:
+        tag: the caller's own; not looked at.
+        envelope_sender: empty for the null reverse-path.
+        recipients: at least one.
+        content: chunks with CRLF line ends only, the last one ending in CRLF; not dot-stuffed.
+        size_octets: the content's size, for SIZE= (RFC 1870).
+        eight_bit: the content holds octets above 127: BODY=8BITMIME where it is offered.
+        smtputf8: SMTPUTF8 where it is offered.
+    """
+
+    tag: object
+    envelope_sender: str
+    recipients: tuple[str, ...]
+    content: tuple[bytes, ...]
+    size_octets: int
+    eight_bit: bool = False
+    smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionFinished:
+    """A transaction has come to its end; every reply is the server's own, None where none came.
+
+    Attributes:
+        data_reply: the reply to DATA when that was refused, otherwise to the end of the data. Believe it
+            only together with the others: a server may say yes to data that it has no recipient for.
+        content_sent: the final dot, or BDAT LAST with its content, was handed to the transport.
+        in_doubt: `content_sent`, the server could have accepted it, and its word never came.
+    """
+
+    transaction: Transaction
+    sender_reply: SmtpReply | None
+    recipient_replies: tuple[SmtpReply | None, ...]
+    data_reply: SmtpReply | None
+    content_sent: bool
+    in_doubt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The server's first words; anything but 2yz allows nothing but QUIT."""
+
+    reply: SmtpReply
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """A plain command was answered."""
+
+    command: Command
+    reply: SmtpReply
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """The server asks for the next step of a SASL exchange (334); `challenge` is decoded."""
+
+    command: Command
+    challenge: bytes
+
+
+Event = Greeting | Replied | Continuation | TransactionFinished
+
+
+class TransactionRun:
+    """How far one transaction has come; `smtp_dialogue` moves it."""
+
+    __slots__ = (
+        "accepted",
+        "by_bdat",
+        "content_queued",
+        "content_sent",
+        "data_reply",
+        "finished",
+        "outstanding",
+        "recipient_replies",
+        "sender_reply",
+        "transaction",
+    )
+
+    def __init__(self, transaction: Transaction, *, by_bdat: bool) -> None:
+        self.transaction = transaction
+        self.sender_reply: SmtpReply | None = None
+        self.recipient_replies: list[SmtpReply] = []
+        self.data_reply: SmtpReply | None = None
+        self.accepted = 0
+        self.outstanding = 0
+        self.by_bdat = by_bdat
+        self.content_queued = False
+        self.content_sent = False
+        self.finished = False
+
+    @property
+    def hopeless(self) -> bool:
+        """The replies so far prove that no content will be accepted."""
+        if self.sender_reply is not None and not self.sender_reply.positive:
+            return True
+        return not self.accepted and len(self.recipient_replies) == len(self.transaction.recipients)
+
+    @property
+    def in_doubt(self) -> bool:
+        """The server may have the message and we do not know."""
+        return self.content_sent and not self.finished and self.data_reply is None and not self.hopeless
+
+    def finish(self) -> TransactionFinished:
+        """Close the books."""
+        in_doubt = self.in_doubt
+        self.finished = True
+        missing = len(self.transaction.recipients) - len(self.recipient_replies)
+        return TransactionFinished(
+            transaction=self.transaction,
+            sender_reply=self.sender_reply,
+            recipient_replies=(*self.recipient_replies, *(None,) * missing),
+            data_reply=self.data_reply,
+            content_sent=self.content_sent,
+            in_doubt=in_doubt,
+        )
+
+
+def is_envelope_address(address: str) -> bool:
+    """Tell whether `address` can stand between the brackets of MAIL or RCPT and stay one path."""
+    return len(address) < COMMAND_LINE_OCTETS and _ADDRESS.fullmatch(address) is not None
+
+
+def mail_line(transaction: Transaction, features: SmtpFeatures) -> bytes:
+    """Return MAIL with the parameters that the server offers.
+
+    Raises:
+        LocalProtocolError: the sender cannot be written.
+    """
+    utf8 = transaction.smtputf8 and features.smtputf8
+    sender = transaction.envelope_sender
+    line = [_path_line("MAIL FROM", sender, utf8=utf8) if sender else b"MAIL FROM:<>"]
+    if "SIZE" in features.keywords:
+        line.append(b"SIZE=%d" % transaction.size_octets)  # RFC 1870 s.6
+    if transaction.eight_bit and features.eight_bit_mime:
+        line.append(b"BODY=8BITMIME")  # RFC 6152 s.3
+    if utf8:
+        line.append(b"SMTPUTF8")  # RFC 6531 s.3.4
+    return b" ".join(line) + _CRLF
+
+
+def rcpt_lines(transaction: Transaction, features: SmtpFeatures) -> list[bytes]:
+    """Return one RCPT for each recipient.
+
+    Raises:
+        LocalProtocolError: there is none, or one cannot be written.
+    """
+    if not transaction.recipients:
+        raise LocalProtocolError("a transaction without recipients")
+    utf8 = transaction.smtputf8 and features.smtputf8
+    return [_path_line("RCPT TO", recipient, utf8=utf8) + _CRLF for recipient in transaction.recipients]
+
+
+def _path_line(verb: str, address: str, *, utf8: bool) -> bytes:
+    if not is_envelope_address(address):
+        raise LocalProtocolError(f"{address[:100]!r} cannot be written as an envelope address")
+    if not utf8 and not address.isascii():
+        raise LocalProtocolError(f"{address[:100]!r} needs SMTPUTF8, which is not offered or not asked for")
+    line = f"{verb}:<{address}>".encode()
+    # RFC 5321 s.4.5.3.1.4; MAIL's parameters have room of their own (RFC 1870 s.3, RFC 6152 s.2, RFC 6531 s.3.4).
+    if len(line) + len(_CRLF) > COMMAND_LINE_OCTETS:
+        raise LocalProtocolError(f"an envelope address of {len(address)} characters is too long")
+    return line
+
+
+def check_content(content: Sequence[bytes]) -> None:
+    """Make sure that the content ends a line, so that the dot after it stands alone.
+
+    Raises:
+        LocalProtocolError: it does not.
+    """
+    tail = b""
+    for chunk in reversed(content):
+        tail = chunk[-2:] + tail
+        if len(tail) >= 2:
+            break
+    if tail and tail[-2:] != _CRLF:
+        raise LocalProtocolError("the content does not end with CRLF")
+
+
+def dot_stuff(chunks: Iterable[bytes]) -> list[bytes]:
+    """Double each dot that begins a line (RFC 5321 s.4.5.2); the final dot is not added.
+
+    A line may begin at the border of two chunks. Chunks in which nothing is to
+    be stuffed come through as the same objects.
+    """
+    stuffed: list[bytes] = []
+    before = _CRLF  # the two octets before the chunk: the content's beginning begins a line
+    for chunk in chunks:
+        if not chunk:
+            continue
+        wire = chunk
+        if chunk[0] == _DOT and before == _CRLF:
+            stuffed.append(b".")
+        elif chunk[0] == _LF and before[-1] == _CR and chunk[1:2] == b".":
+            stuffed.append(b"\n.")
+            wire = chunk[1:]
+        stuffed.append(wire.replace(b"\r\n.", b"\r\n..") if b"\r\n." in wire else wire)
+        before = chunk[-2:] if len(chunk) > 1 else before[-1:] + chunk
+    return stuffed
