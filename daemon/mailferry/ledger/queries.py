@@ -1,0 +1,140 @@
+"""Everything that is asked of the ledger; the daemon and the command line share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Result, Row, exists, func, or_, select
+from sqlalchemy.sql import Select
+
+from mailferry.ledger.dialect import octets_contain
+from mailferry.ledger.rows import delivery_of, message_of, standing_of
+from mailferry.ledger.schema import DELIVERY, MESSAGE, NOT_GONE, STANDING
+from mailferry.model import (
+    DeliveryRecord,
+    KnownMessage,
+    MaildropName,
+    MessageId,
+    MessageState,
+    StandingKind,
+    StandingRecord,
+    Uidl,
+)
+
+HISTORY_LIMIT: Final = 10_000
+"""The most that one question returns, whatever it asked for."""
+
+_FETCH_ROWS: Final = 500
+
+Counts = dict[tuple[MaildropName, MessageState], int]
+Standings = dict[tuple[StandingKind, str], StandingRecord]
+
+_DELIVERIES: Final = select(DELIVERY).order_by(DELIVERY.c.message_id, DELIVERY.c.destination)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFilter:
+    """Which messages to show: all that is given must fit.
+
+    Attributes:
+        maildrop: the maildrop's name.
+        text: occurs in sender, recipient, subject, UIDL or a receipt; upper and
+            lower case are alike (not in a UIDL, whose octets are opaque).
+        state: where the message stands.
+        since: changed at or after this time, in seconds since the epoch.
+        limit: the most messages to return, newest change first.
+    """
+
+    maildrop: str | None = None
+    text: str | None = None
+    state: MessageState | None = None
+    since: float | None = None
+    limit: int = 50
+
+
+def known_messages(connection: Connection, maildrop: MaildropName) -> dict[Uidl, KnownMessage]:
+    """Return every message of the maildrop that is not gone, by UIDL."""
+    here = (MESSAGE.c.maildrop == maildrop, NOT_GONE)
+    numbers = select(MESSAGE.c.message_id).where(*here)
+    deliveries = _grouped(connection.execute(_DELIVERIES.where(DELIVERY.c.message_id.in_(numbers))))
+    rows = _rows(connection.execute(select(MESSAGE).where(*here)))
+    return {known.message.uidl: known for known in _known(rows, deliveries)}
+
+
+def history(connection: Connection, wanted: HistoryFilter) -> list[KnownMessage]:
+    """Return messages that fit, the one that changed last first."""
+    newest = (MESSAGE.c.updated_at.desc(), MESSAGE.c.message_id.desc())
+    statement = select(MESSAGE).where(*_conditions(connection, wanted)).order_by(*newest)
+    rows = connection.execute(statement.limit(max(0, min(wanted.limit, HISTORY_LIMIT)))).all()
+    return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
+
+
+def counts(connection: Connection) -> Counts:
+    """Return how many messages of each maildrop stand where."""
+    columns = (MESSAGE.c.maildrop, MESSAGE.c.state)
+    rows = connection.execute(select(*columns, func.count()).group_by(*columns))
+    return {(MaildropName(maildrop), MessageState(state)): number for maildrop, state, number in rows}
+
+
+def standings(connection: Connection) -> Standings:
+    """Return all standings."""
+    records = map(standing_of, connection.execute(select(STANDING)))
+    return {(record.kind, record.name): record for record in records}
+
+
+def _conditions(connection: Connection, wanted: HistoryFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.maildrop is not None:
+        yield MESSAGE.c.maildrop == wanted.maildrop
+    if wanted.state is not None:
+        yield MESSAGE.c.state == wanted.state.value
+    if wanted.since is not None:
+        yield MESSAGE.c.updated_at >= wanted.since
+    if wanted.text:
+        yield _mentions(connection, wanted.text)
+
+
+def _mentions(connection: Connection, text: str) -> ColumnElement[bool]:
+    in_receipt: Select[Any] = select(DELIVERY.c.message_id).where(
+        DELIVERY.c.message_id == MESSAGE.c.message_id, DELIVERY.c.receipt.icontains(text, autoescape=True)
+    )
+    columns = (MESSAGE.c.sender, MESSAGE.c.recipient, MESSAGE.c.subject)
+    return or_(
+        *(column.icontains(text, autoescape=True) for column in columns),
+        # A UIDL is printed with backslash escapes where it is not ASCII; ASCII is what RFC 1939 allows.
+        octets_contain(connection, MESSAGE.c.uidl, text.encode("utf-8", "replace")),
+        exists(in_receipt),
+    )
+
+
+def _deliveries_of(
+    connection: Connection, numbers: list[MessageId]
+) -> dict[MessageId, tuple[DeliveryRecord, ...]]:
+    grouped: dict[MessageId, tuple[DeliveryRecord, ...]] = {}
+    for start in range(0, len(numbers), 500):
+        part = numbers[start : start + 500]
+        grouped |= _grouped(connection.execute(_DELIVERIES.where(DELIVERY.c.message_id.in_(part))))
+    return grouped
+
+
+def _grouped(result: Result[Any]) -> dict[MessageId, tuple[DeliveryRecord, ...]]:
+    grouped: dict[MessageId, tuple[DeliveryRecord, ...]] = {}
+    for row in _rows(result):
+        record = delivery_of(row)
+        grouped[record.message_id] = (*grouped.get(record.message_id, ()), record)
+    return grouped
+
+
+def _known(
+    rows: Iterable[Row[Any]], deliveries: dict[MessageId, tuple[DeliveryRecord, ...]]
+) -> Iterator[KnownMessage]:
+    for row in rows:
+        message = message_of(row)
+        yield KnownMessage(message, deliveries.get(message.message_id, ()))
+
+
+def _rows(result: Result[Any]) -> Iterator[Row[Any]]:
+    """Fetch in slices: row by row costs twice the time, all at once the memory."""
+    return chain.from_iterable(result.partitions(_FETCH_ROWS))

@@ -1,0 +1,165 @@
+"""Records to rows and back.
+
+Text that a peer sent is made storable here, once for every engine: lone
+surrogates and NUL, which one or the other database refuses, become U+FFFD, and
+its length has a bound. Names, unique-ids and recipients are never changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from mailferry.model import (
+    DeliveryRecord,
+    DeliveryState,
+    DestinationName,
+    LedgerRecord,
+    MaildropName,
+    MessageId,
+    MessageRecord,
+    MessageState,
+    StandingKind,
+    StandingRecord,
+    Uidl,
+)
+
+RecordKey = int | tuple[int, str] | tuple[StandingKind, str]
+"""A row's primary key; the three tables' keys can never be equal to each other."""
+
+TEXT_LIMIT: Final = 4096
+"""Characters of a subject, reason, receipt or error that are kept."""
+
+_MESSAGE_STATES: Final = {state.value: state for state in MessageState}
+_DELIVERY_STATES: Final = {state.value: state for state in DeliveryState}
+
+
+def record_key(record: LedgerRecord) -> RecordKey:
+    """Return the primary key of the row that the record is."""
+    if isinstance(record, MessageRecord):
+        return record.message_id
+    if isinstance(record, DeliveryRecord):
+        return (record.message_id, record.destination)
+    return (record.kind, record.name)
+
+
+def record_time(record: LedgerRecord) -> float:
+    """Return when the record's facts came about; of two versions the later one is the newer."""
+    if isinstance(record, StandingRecord):
+        return max(record.last_success_at or 0.0, record.last_error_at or 0.0)
+    return record.updated_at
+
+
+def storable(text: str) -> str:
+    """Return text that every engine can store, at most `TEXT_LIMIT` characters of it."""
+    if text.isascii() and "\0" not in text:
+        return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT]
+    cleaned = text[:TEXT_LIMIT].replace("\0", "\ufffd")
+    # Encoding errors give "?"; surrogates are U+FFFD everywhere else in the program.
+    return cleaned.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def message_row(record: MessageRecord) -> dict[str, Any]:
+    """Return the row of a message."""
+    return {
+        "message_id": record.message_id,
+        "maildrop": record.maildrop,
+        "uidl": record.uidl,
+        "state": record.state.value,
+        "size_octets": record.size_octets,
+        "first_seen_at": record.first_seen_at,
+        "updated_at": record.updated_at,
+        "header_digest": record.header_digest,
+        "content_digest": record.content_digest,
+        "sender": storable(record.sender),
+        "recipient": storable(record.recipient),
+        "subject": storable(record.subject),
+        "reason": storable(record.reason),
+        "fetch_attempts": record.fetch_attempts,
+        "next_fetch_at": record.next_fetch_at,
+        "accepted_at": record.accepted_at,
+    }
+
+
+def delivery_row(record: DeliveryRecord) -> dict[str, Any]:
+    """Return the row of a delivery; recipients become JSON text."""
+    return {
+        "message_id": record.message_id,
+        "destination": record.destination,
+        "state": record.state.value,
+        "attempts": record.attempts,
+        "next_attempt_at": record.next_attempt_at,
+        "updated_at": record.updated_at,
+        "receipt": storable(record.receipt),
+        "error": storable(record.error),
+        "accepted_recipients": _recipients_text(record.accepted_recipients),
+        "refused_recipients": _recipients_text(record.refused_recipients),
+    }
+
+
+def standing_row(record: StandingRecord) -> dict[str, Any]:
+    """Return the row of a standing."""
+    return {
+        "kind": record.kind.value,
+        "name": record.name,
+        "last_success_at": record.last_success_at,
+        "last_error_at": record.last_error_at,
+        "last_error": storable(record.last_error),
+        "consecutive_failures": record.consecutive_failures,
+        "not_before": record.not_before,
+        "login_delay_seconds": record.login_delay_seconds,
+    }
+
+
+def message_of(row: Iterable[Any]) -> MessageRecord:
+    """Return the record of a row that has all columns of `MESSAGE`, in order."""
+    message_id, maildrop, uidl, state, *rest = row
+    return MessageRecord(
+        MessageId(message_id), MaildropName(maildrop), Uidl(uidl), _MESSAGE_STATES[state], *rest
+    )
+
+
+def delivery_of(row: Iterable[Any]) -> DeliveryRecord:
+    """Return the record of a row that has all columns of `DELIVERY`, in order."""
+    (
+        message_id,
+        destination,
+        state,
+        attempts,
+        next_attempt_at,
+        updated_at,
+        receipt,
+        error,
+        accepted,
+        refused,
+    ) = row
+    return DeliveryRecord(
+        MessageId(message_id),
+        DestinationName(destination),
+        _DELIVERY_STATES[state],
+        attempts,
+        next_attempt_at,
+        updated_at,
+        receipt,
+        error,
+        _recipients_of(accepted),
+        _recipients_of(refused),
+    )
+
+
+def standing_of(row: Iterable[Any]) -> StandingRecord:
+    """Return the record of a row that has all columns of `STANDING`, in order."""
+    kind, *rest = row
+    return StandingRecord(StandingKind(kind), *rest)
+
+
+def _recipients_text(recipients: Sequence[str]) -> str:
+    return json.dumps(recipients) if recipients else "[]"
+
+
+# A destination's recipients are the same in thousands of rows: parsed and kept once.
+@lru_cache(maxsize=1024)
+def _recipients_of(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))

@@ -1,0 +1,242 @@
+"""The daemon's ledger: orders, questions, the receipt journal and the lock together.
+
+What was noted and then could not be written (a full disk, say) is a debt. It is
+paid, by the same rule as after a crash, before anyone is told which messages
+are known; as long as it cannot be paid, nobody is told. Otherwise the next poll
+would relay once more what a next hop already has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from sqlalchemy import Connection
+
+from mailferry.errors import StoreError
+from mailferry.events import LedgerCommitted, LedgerFailed, LedgerRecovered
+from mailferry.ledger import queries
+from mailferry.ledger.faults import RecordsRefusedError
+from mailferry.ledger.journal import ReceiptJournal
+from mailferry.ledger.location import database_path
+from mailferry.ledger.lock import FileLock
+from mailferry.ledger.queries import Counts, HistoryFilter, Standings
+from mailferry.ledger.rows import RecordKey, record_key
+from mailferry.ledger.sqlite import open_database
+from mailferry.ledger.worker import Batch, Done, Order, SqlWorker
+from mailferry.ledger.writes import Replayed, prune_slice, replay_records
+from mailferry.model import KnownMessage, LedgerRecord, MaildropName, MessageRecord, Uidl
+from mailferry.ports import Emit
+
+PRUNE_SLICE: Final = 1000
+"""Rows that one transaction of `prune` deletes; commits get their turn in between."""
+
+T = TypeVar("T")
+
+
+class SqlLedger:
+    """The state store (`mailferry.ports.Ledger`); all methods belong to the event loop's thread."""
+
+    def __init__(self, url: str, *, journal_path: Path, emit: Emit) -> None:
+        self._database = database_path(url).absolute()
+        self._place = str(self._database)
+        self._emit = emit
+        self._journal = ReceiptJournal(journal_path)
+        # Beside both files: neither a ledger nor a journal may have two masters.
+        beside = {self._database.resolve().with_suffix(".lock"), journal_path.resolve().with_suffix(".lock")}
+        self._locks = [FileLock(path) for path in sorted(beside)]
+        self._worker: SqlWorker | None = None
+        self._debts: dict[RecordKey, tuple[LedgerRecord, int]] = {}
+
+    async def open(self) -> None:
+        """Lock, check, upgrade, and replay what a crash kept from the ledger.
+
+        Raises:
+            StoreError: the ledger cannot be used; says which file and what to do.
+        """
+        if self._worker is not None:
+            raise StoreError(f"{self._place}: is open already")
+        try:
+            await self._open()
+        except BaseException:
+            await self._release()  # the journal stays as it is: it may not have been replayed
+            raise
+
+    async def close(self) -> None:
+        """Finish what was ordered and let go of everything; safe to call twice."""
+        worker, self._worker = self._worker, None
+        try:
+            if worker is not None:
+                await worker.stop()
+                self._journal.clear()
+        finally:
+            await self._release()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def note(self, records: Sequence[LedgerRecord]) -> None:
+        """Put records into the receipt journal, at once and without waiting.
+
+        Raises:
+            StoreError: the journal had to grow and could not.
+        """
+        self._journal.note(records)
+
+    def commit(self, records: Sequence[LedgerRecord], done: Done) -> None:
+        """Write rows; `done(None)` once they are synced, `done(StoreError)` otherwise."""
+        if self._worker is None:
+            asyncio.get_running_loop().call_soon(done, self._closed())
+        else:
+            self._worker.put(Order(records, self._journal.sequence, done))
+
+    async def save(self, records: Sequence[LedgerRecord]) -> None:
+        """Write rows and wait until they are synced.
+
+        Raises:
+            StoreError: they could not be written.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(error: Exception | None) -> None:
+            if future.done():  # the caller was cancelled; the rows are written all the same
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.commit(records, done)
+        await future
+
+    async def known_messages(self, maildrop: MaildropName) -> dict[Uidl, KnownMessage]:
+        """Return every message of the maildrop that is not gone, by UIDL.
+
+        Raises:
+            StoreError: the store cannot be read, or owes receipts that it could not write.
+        """
+        await self._pay_debts()
+        known = await self._run(lambda connection: queries.known_messages(connection, maildrop))
+        # Answers come in the order of the questions: an order that failed while
+        # this one waited has told of it by now.
+        if self._unpaid():
+            raise StoreError(f"{self._place}: receipts wait in the journal that could not be written yet")
+        return known
+
+    async def standings(self) -> Standings:
+        """Return all standings."""
+        return await self._run(queries.standings)
+
+    async def counts(self) -> Counts:
+        """Return how many messages of each maildrop stand where."""
+        return await self._run(queries.counts)
+
+    async def history(self, wanted: HistoryFilter) -> list[KnownMessage]:
+        """Return messages that fit, the one that changed last first."""
+        return await self._run(lambda connection: queries.history(connection, wanted))
+
+    async def prune(self, before: float) -> int:
+        """Forget gone messages that last changed before a time; return how many.
+
+        Raises:
+            StoreError: a slice could not be deleted; those before it are.
+        """
+        # A frame of a pruned row, met by a replay, would bring the row back.
+        self._journal.clear()
+        pruned = 0
+        while True:
+            number = await self._run(lambda connection: prune_slice(connection, before, PRUNE_SLICE))
+            pruned += number
+            if number < PRUNE_SLICE:
+                return pruned
+
+    async def _open(self) -> None:
+        for lock in self._locks:
+            lock.acquire()
+        self._worker = SqlWorker(self._place, self._settle)
+        await self._worker.open(lambda: open_database(self._database))
+        notes = await self._worker.call(self._journal.open)
+        replayed = await self._replay([note.records for note in notes])
+        if replayed.applied:
+            self._emit(LedgerRecovered(records=replayed.applied))
+        self._journal.clear()
+
+    async def _release(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.stop()
+        self._journal.close()
+        for lock in self._locks:
+            lock.release()
+
+    async def _run(self, work: Callable[[Connection], T]) -> T:
+        if self._worker is None:
+            raise self._closed()
+        return await self._worker.run(work)
+
+    async def _replay(self, groups: list[Sequence[LedgerRecord]]) -> Replayed:
+        replayed = await self._run(lambda connection: replay_records(connection, groups))
+        for words in replayed.refused:
+            self._emit(LedgerFailed(error=f"{self._place}: a noted receipt contradicts the ledger: {words}"))
+        return replayed
+
+    async def _pay_debts(self) -> None:
+        self._debts = debts = self._unpaid()
+        if not debts:
+            return
+        # Each for itself, messages before the deliveries that refer to them.
+        owed = sorted(debts.values(), key=lambda debt: not isinstance(debt[0], MessageRecord))
+        await self._replay([(record,) for record, _ in owed])
+        for key, (_, stamp) in debts.items():
+            self._journal.release(key, stamp)
+
+    def _unpaid(self) -> dict[RecordKey, tuple[LedgerRecord, int]]:
+        return {key: debt for key, debt in self._debts.items() if self._journal.holds(key, debt[1])}
+
+    def _settle(self, batch: Batch) -> None:
+        for order, error in batch.outcomes:
+            if error is None or isinstance(error, RecordsRefusedError):
+                for record in order.records:
+                    self._journal.release(record_key(record), order.stamp)
+            else:
+                self._owe(order)
+        self._report(batch)
+        loop = asyncio.get_running_loop()
+        for order, error in batch.outcomes:
+            loop.call_soon(order.done, error)  # each for itself: one that raises stops no other
+
+    def _owe(self, order: Order) -> None:
+        for record in order.records:
+            if self._journal.holds(key := record_key(record), order.stamp):
+                self._debts[key] = (record, order.stamp)
+
+    def _report(self, batch: Batch) -> None:
+        if batch.records:
+            self._emit(LedgerCommitted(records=batch.records, duration_seconds=batch.duration_seconds))
+        for _, error in batch.outcomes:
+            if error is not None and not isinstance(error, RecordsRefusedError):
+                self._emit(LedgerFailed(error=str(error)))
+                return
+
+    def _closed(self) -> StoreError:
+        return StoreError(f"{self._place}: the ledger is closed")
+
+
+async def open_ledger(url: str, *, journal_path: Path, emit: Emit) -> SqlLedger:
+    """Return the ledger that a URL names, open; the caller closes it.
+
+    Raises:
+        StoreError: it cannot be used; says which file and what to do.
+    """
+    ledger = SqlLedger(url, journal_path=journal_path, emit=emit)
+    await ledger.open()
+    return ledger

@@ -1,0 +1,211 @@
+"""The one thread that speaks SQL.
+
+Everything is done in the order in which it was asked for. Orders that wait when
+the thread looks share one transaction and so one fsync; group commit emerges
+from load, there is no timer. Answers come back to the event loop in one call
+per transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+
+from mailferry.errors import StoreError
+from mailferry.ledger.faults import RecordsRefusedError, store_error
+from mailferry.ledger.writes import write_records
+from mailferry.model import LedgerRecord
+
+BATCH_ORDERS: Final = 512
+
+# A row that the engine cannot take says nothing about the store.
+_ROW_FAULTS: Final = (IntegrityError, DataError, ProgrammingError)
+_STORE_FAULTS: Final = (DBAPIError, sqlite3.Error, OSError, StoreError)
+
+T = TypeVar("T")
+Done = Callable[[Exception | None], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """Rows to be written; `stamp` is the number of the last note before it was queued."""
+
+    records: Sequence[LedgerRecord]
+    stamp: int
+    done: Done
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of orders that shared a transaction."""
+
+    outcomes: list[tuple[Order, StoreError | None]]
+    records: int
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    run: Callable[[], None]
+
+
+class SqlWorker:
+    """A queue and a thread; `settle` gets each batch, on the event loop's thread."""
+
+    def __init__(self, place: str, settle: Callable[[Batch], None]) -> None:
+        self._place = place
+        self._settle = settle
+        self._queue: SimpleQueue[Order | _Job | None] = SimpleQueue()
+        self._ahead: list[_Job | None] = []
+        """What was met in the queue while gathering orders: at most one."""
+        self._engine: Engine | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        # A daemon thread: a program that forgot to close must still be able to end.
+        self._thread = threading.Thread(target=self._main, name="mailferry-ledger", daemon=True)
+        self._thread.start()
+
+    def put(self, order: Order) -> None:
+        """Queue an order."""
+        self._queue.put(order)
+
+    async def open(self, opener: Callable[[], Engine]) -> None:
+        """Open the engine on the worker's thread.
+
+        Raises:
+            StoreError: it could not be opened.
+        """
+
+        def job() -> None:
+            self._engine = opener()
+
+        await self.call(job)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction of its own, after everything that was queued before.
+
+        Raises:
+            StoreError: the store could not do it.
+        """
+
+        def job() -> T:
+            with self._begin() as connection:
+                return work(connection)
+
+        return await self.call(job)
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do `work` on the worker's thread, after everything that was queued before.
+
+        Raises:
+            StoreError: it failed.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def job() -> None:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 -- handed to the caller, as StoreError
+                self._tell(_reject, future, store_error(error, self._place), error)
+            else:
+                self._tell(_resolve, future, result)
+
+        self._queue.put(_Job(job))
+        return await future
+
+    async def stop(self) -> None:
+        """Finish everything that is queued, close the engine, end the thread."""
+        self._queue.put(None)
+        await self._ended.wait()
+        self._thread.join()
+
+    def _main(self) -> None:
+        while (item := self._next()) is not None:
+            if isinstance(item, _Job):
+                item.run()
+            else:
+                self._tell(self._settle, self._write(self._gather(item)))
+        if self._engine is not None:
+            self._engine.dispose()
+        self._tell(self._ended.set)
+
+    def _next(self) -> Order | _Job | None:
+        return self._ahead.pop() if self._ahead else self._queue.get()
+
+    def _gather(self, first: Order) -> list[Order]:
+        """Return the order and those that stand right behind it; a job ends the row."""
+        orders = [first]
+        with suppress(Empty):
+            while len(orders) < BATCH_ORDERS:
+                item = self._queue.get_nowait()
+                if not isinstance(item, Order):
+                    self._ahead.append(item)
+                    break
+                orders.append(item)
+        return orders
+
+    def _write(self, orders: list[Order]) -> Batch:
+        started = time.perf_counter()
+        try:
+            written = self._transact(orders)
+            outcomes: list[tuple[Order, StoreError | None]] = [(order, None) for order in orders]
+        except Exception as error:  # noqa: BLE001 -- every order is told; the thread must live on
+            if not _concerns_the_store(error) and len(orders) > 1:
+                return self._write_singly(orders, started)
+            written = 0
+            outcomes = [(order, self._failure(error)) for order in orders]
+        return Batch(outcomes, written, time.perf_counter() - started)
+
+    def _write_singly(self, orders: list[Order], started: float) -> Batch:
+        """Give each order its own transaction, so that a bad one fails alone."""
+        batches = [self._write([order]) for order in orders]
+        outcomes = [outcome for batch in batches for outcome in batch.outcomes]
+        return Batch(outcomes, sum(batch.records for batch in batches), time.perf_counter() - started)
+
+    def _transact(self, orders: list[Order]) -> int:
+        with self._begin() as connection:
+            return write_records(connection, [record for order in orders for record in order.records])
+
+    def _begin(self) -> AbstractContextManager[Connection]:
+        if self._engine is None:
+            raise StoreError(f"{self._place}: is not open")
+        return self._engine.begin()
+
+    def _failure(self, error: Exception) -> StoreError:
+        """Return an error of the order's own, since each caller may raise it."""
+        failure = store_error(error, self._place)
+        if not _concerns_the_store(error):
+            failure = RecordsRefusedError(f"{self._place}: rows refused: {failure}")
+        failure.__cause__ = error
+        return failure
+
+    def _tell(self, callback: Callable[..., object], *args: object) -> None:
+        # RuntimeError: the loop was closed without closing the ledger; nobody is left to tell.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+
+def _concerns_the_store(error: Exception) -> bool:
+    return isinstance(error, _STORE_FAULTS) and not isinstance(error, _ROW_FAULTS)
+
+
+def _resolve(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():  # its caller may have been cancelled
+        future.set_result(result)
+
+
+def _reject(future: asyncio.Future[T], failure: StoreError, cause: Exception) -> None:
+    if not future.done():
+        if failure is not cause:
+            failure.__cause__ = cause
+        future.set_exception(failure)
