@@ -1,0 +1,69 @@
+"""Writes one log line per event: its name, its level, its fields.
+
+What a class of events needs (names, which fields are times) is worked out once
+per class, and an event below the level costs one look-up: `WireTraced` and its
+like come by the thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from mailferry.events import Event
+from mailferry.telemetry.logging import LEVELS
+from mailferry.telemetry.rendering import iso_time
+
+SECONDS_DIGITS = 6
+
+
+def is_time_field(name: str) -> bool:
+    """Tell whether a field holds seconds since the epoch; such fields are printed as ISO 8601."""
+    return name == "not_before" or name.endswith("_at")
+
+
+class EventLog:
+    """A sink for events that logs them; see `docs/events.md` for the lines."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._write: dict[str, Callable[..., Any]] = {
+            name: getattr(logger, name) for name, level in LEVELS.items() if logger.is_enabled_for(level)
+        }
+        self._shapes: dict[type[Event], _Shape] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Log the event, if its level is wanted."""
+        write = self._write.get(event.level)
+        if write is None:
+            return
+        kind = type(event)
+        shape = self._shapes.get(kind)
+        if shape is None:
+            shape = self._shapes[kind] = _Shape(kind)
+        write(event.name, **shape.fields_of(event))
+
+
+class _Shape:
+    """How to take the fields out of one class of events."""
+
+    def __init__(self, kind: type[Event]) -> None:
+        self._names = tuple(field.name for field in fields(kind))
+        self._read = attrgetter(*self._names) if len(self._names) > 1 else None
+        self._times = tuple(name for name in self._names if is_time_field(name))
+        self._durations = tuple(name for name in self._names if name.endswith("_seconds"))
+
+    def fields_of(self, event: Event) -> dict[str, object]:
+        """Return the fields in their order, ready for a renderer."""
+        if self._read is None:
+            values: dict[str, Any] = {name: getattr(event, name) for name in self._names}
+        else:
+            values = dict(zip(self._names, self._read(event), strict=True))
+        for name in self._times:
+            values[name] = iso_time(values[name]) if values[name] else None
+        for name in self._durations:
+            values[name] = round(values[name], SECONDS_DIGITS)
+        return values

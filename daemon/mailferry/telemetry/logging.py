@@ -1,0 +1,131 @@
+"""Sets up logging: structlog for our events, and one way out for what libraries say.
+
+Libraries (apscheduler, aiohttp, sqlalchemy, alembic, asyncio) log through the
+standard module. Their records at warning and above take the same processors
+and come out as the event `python.logged`, so that a reader of the log meets one
+format and a closed set of event names, and redaction has no way round it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Literal, TextIO
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from mailferry.telemetry.redaction import redact
+from mailferry.telemetry.rendering import (
+    ConsoleRenderer,
+    JournalRenderer,
+    JsonRenderer,
+    exception_as_data,
+    exception_as_lines,
+    stamp,
+)
+
+LogFormat = Literal["auto", "console", "json"]
+LoggerFactory = Callable[..., FilteringBoundLogger]
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure_logging(*, format: LogFormat, level: str, stream: TextIO) -> LoggerFactory:  # noqa: A002 (the setting's name)
+    """Send all log lines to `stream`; may be called again, the last call holds.
+
+    Args:
+        format: `auto` means console on a terminal and JSON otherwise.
+        level: the least level of our events: debug, info, warning or error.
+            Libraries never say less than a warning.
+        stream: where lines go. A text file of Python's own is switched to
+            escape what its encoding lacks, so that a subject cannot fail a line.
+
+    Returns:
+        A function that makes loggers; its keyword arguments are fields of every
+        line. Loggers made before the next call keep the old settings.
+
+    Raises:
+        ValueError: the level or the format is not one of the words above.
+    """
+    threshold = _threshold(level)
+    _tolerate(stream)
+    processors = _processors(format, stream)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    )
+    _adopt_libraries(processors, max(threshold, logging.WARNING), stream)
+
+    def make_logger(**fields: object) -> FilteringBoundLogger:
+        logger: FilteringBoundLogger = structlog.get_logger().bind(**fields)
+        return logger
+
+    return make_logger
+
+
+def _threshold(level: str) -> int:
+    if level not in LEVELS:
+        raise ValueError(f"log level {level!r}: allowed are {', '.join(LEVELS)}")
+    return LEVELS[level]
+
+
+def _tolerate(stream: TextIO) -> None:
+    reconfigure = getattr(stream, "reconfigure", None)  # io.TextIOWrapper has it, StringIO does not
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _processors(format: str, stream: TextIO) -> list[Processor]:  # noqa: A002
+    if format not in ("auto", "console", "json"):
+        raise ValueError(f"log format {format!r}: allowed are auto, console, json")
+    if format == "json" or (format == "auto" and not stream.isatty()):
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
+        return [stamp, exception_as_data(), redact, JsonRenderer(ascii_only=encoding != "utf8")]
+    return [stamp, exception_as_lines(), redact, _console(stream)]
+
+
+def _console(stream: TextIO) -> Processor:
+    if _is_journal(stream):
+        return JournalRenderer()
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return ConsoleRenderer(colours=stream.isatty() and not plain)
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Tell whether the stream goes to the journal; `$JOURNAL_STREAM` is its device:inode (systemd.exec(5))."""
+    claimed = os.environ.get("JOURNAL_STREAM", "")
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # not a file of the operating system's
+        return False
+    return claimed == f"{status.st_dev}:{status.st_ino}"
+
+
+class _LibraryHandler(logging.StreamHandler[TextIO]):
+    """Our handler on the root logger; its class tells it from those of others."""
+
+
+def _adopt_libraries(processors: list[Processor], threshold: int, stream: TextIO) -> None:
+    handler = _LibraryHandler(stream)
+    handler.setLevel(threshold)
+    handler.setFormatter(ProcessorFormatter(processors=processors, foreign_pre_chain=[_as_event]))
+    root = logging.getLogger()
+    for old in [each for each in root.handlers if isinstance(each, _LibraryHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(threshold)
+
+
+def _as_event(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Give a library's record our shape: a fixed event name, its words in a field."""
+    record: logging.LogRecord = event_dict["_record"]
+    line: EventDict = {"event": "python.logged", "logger": record.name, "message": event_dict["event"]}
+    if "exc_info" in event_dict:
+        line["exc_info"] = event_dict["exc_info"]
+    return line
