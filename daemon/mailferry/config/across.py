@@ -1,0 +1,125 @@
+"""What one table says about another: inherited defaults, named destinations, common bounds.
+
+Works on what was written, before validation, so that these problems are
+reported together with all others: a value that cannot stand is replaced by
+`Refused`, and its field reports the reason.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mailferry.config.kinds import EnvText, Refused
+from mailferry.config.maildrop import MaildropDefaults
+from mailferry.config.network_kinds import parse_names
+from mailferry.config.units import parse_octets
+
+Tables = dict[str, Any]
+"""What TOML holds: its values are anything until they are validated."""
+
+DEFAULT_MEMORY_BUDGET_OCTETS = 256 << 20
+
+_SCHEDULE = ("every", "cron")
+_MOST_NAMES_LISTED = 10
+
+
+def prepare(data: Mapping[str, Any]) -> Tables:
+    """Return the tables with defaults inherited and contradictions refused."""
+    tables: Tables = {name: _without_unset(value) for name, value in data.items()}
+    for table in (tables.get("defaults"), *_named(tables, "maildrop"), *_named(tables, "etrn")):
+        _refuse_double_schedule(table)
+    _refuse_above_budget(tables)
+    for maildrop in _named(tables, "maildrop"):
+        _inherit(maildrop, tables.get("defaults"))
+        _refuse_unknown_destinations(maildrop, tables.get("destination"))
+    return tables
+
+
+def _without_unset(value: Any) -> Any:
+    """Copy tables, leaving out the keys that a higher layer has unset (None)."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_unset(inner) for key, inner in value.items() if inner is not None}
+
+
+def _named(tables: Tables, section: str) -> Iterator[Tables]:
+    """Yield the tables `[section.NAME]`, passing over what is no table: its field complains."""
+    named = tables.get(section)
+    if isinstance(named, dict):
+        yield from (table for table in named.values() if isinstance(table, dict))
+
+
+def _refuse_double_schedule(table: Tables | None) -> None:
+    if isinstance(table, dict) and all(key in table for key in _SCHEDULE):
+        table["cron"] = Refused("must not be set together with every; keep one of the two")
+
+
+def _inherit(maildrop: Tables, defaults: Tables | None) -> None:
+    """Complete a maildrop's table; `every` and `cron` are one setting in two forms."""
+    if not isinstance(defaults, dict):
+        return
+    hidden = _SCHEDULE if any(key in maildrop for key in _SCHEDULE) else ()
+    for key, value in defaults.items():
+        if key not in maildrop and key not in hidden and key in MaildropDefaults.model_fields:
+            maildrop[key] = value
+
+
+def _refuse_unknown_destinations(maildrop: Tables, destinations: object) -> None:
+    defined = destinations if isinstance(destinations, dict) else {}
+    try:
+        names = parse_names(maildrop.get("deliver", ()))
+    except ValueError:
+        return  # the field itself says what is wrong
+    for number, name in enumerate(names, 1):
+        reason = _why_not(name, defined)
+        if reason:
+            maildrop["deliver"] = Refused(f"entry {number} {reason}")
+            return
+
+
+def _why_not(name: str, defined: Mapping[str, object]) -> str:
+    if name not in defined:
+        return f"names no destination{_hint(name, list(defined))}"
+    table = defined[name]
+    # EnvText compares as text; TOML has false only as such.
+    enabled = table.get("enabled", True) if isinstance(table, dict) else True
+    if enabled is False or (isinstance(enabled, EnvText) and enabled.lower() in {"false", "no", "off", "0"}):
+        return f'names the destination "{name}", which has enabled = false'
+    return ""
+
+
+def _hint(name: str, defined: list[str]) -> str:
+    close = difflib.get_close_matches(name, defined, n=1)
+    guess = f'; did you mean "{close[0]}"?' if close else ""
+    listed = ", ".join(sorted(defined)[:_MOST_NAMES_LISTED]) or "none"
+    more = ", …" if len(defined) > _MOST_NAMES_LISTED else ""
+    return f"{guess or ';'} defined: {listed}{more}"
+
+
+def _refuse_above_budget(tables: Tables) -> None:
+    """Refuse a max_size that no fetch could ever reserve."""
+    daemon, defaults = tables.get("daemon"), tables.get("defaults")
+    budget = _octets(daemon, "memory_budget", DEFAULT_MEMORY_BUDGET_OCTETS)
+    if budget is None:
+        return
+    for table in (defaults, *_named(tables, "maildrop")):
+        own = _octets(table, "max_size", 0)
+        if isinstance(table, dict) and own is not None and own > budget:
+            table["max_size"] = Refused("must not be larger than memory_budget in [daemon]")
+    common = MaildropDefaults.model_fields["max_size"].default
+    if isinstance(daemon, dict) and _octets(defaults, "max_size", common) == common > budget:
+        daemon["memory_budget"] = Refused(
+            "must not be smaller than max_size in [defaults], which is 50M unless it is set"
+        )
+
+
+def _octets(table: object, key: str, default: int) -> int | None:
+    """Return a size, None when it is malformed (its field says so)."""
+    if not isinstance(table, dict) or key not in table:
+        return default
+    try:
+        return parse_octets(table[key])
+    except ValueError:
+        return None

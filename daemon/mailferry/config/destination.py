@@ -1,0 +1,154 @@
+"""Settings of the places where messages go, and of the SMTP link that ETRN shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+
+from mailferry.config.kinds import FilePath, Flag, Table, Text, choice, count, seconds
+from mailferry.config.maildrop import CLEARTEXT_HELP, TlsMode, Wait
+from mailferry.config.network_kinds import (
+    Addresses,
+    CaFile,
+    Fingerprint,
+    Host,
+    IpAddress,
+    Port,
+    Sender,
+    is_loopback,
+    resolve_port,
+)
+from mailferry.config.secrets import Secret
+
+SmtpAuth = Literal["auto", "plain", "login", "cram-md5", "scram-sha-256"]
+ReplyWait = Annotated[float, seconds(0.1, 3600)]
+
+DESTINATION_TYPES = ("smtp", "maildir")
+
+
+class SmtpLinkSettings(Table):
+    """How to reach an SMTP server."""
+
+    host: Host = Field(description="The SMTP server.")
+    port: Port | None = Field(None, description="Port number or service name.")
+    tls: TlsMode = Field(
+        "starttls",
+        description="How the link is protected: TLS from the first octet, the STARTTLS command, or not at all.",
+    )
+    allow_cleartext: Flag = Field(
+        False,
+        validate_default=True,
+        description='Permission in words for `tls = "none"` to a host other than this machine.',
+    )
+    tls_ca_file: CaFile | None = Field(
+        None, description="CA certificates (PEM) that vouch for the server, instead of the system's."
+    )
+    tls_fingerprint: Fingerprint | None = Field(
+        None, description="The only certificate to accept, whoever signed it; colons are optional."
+    )
+    source_address: IpAddress | None = Field(None, description="Address of this machine to connect from.")
+    username: Text | None = Field(None, description="Name to log in with; unset: no login.")
+    password: Secret | None = Field(None, validate_default=True, description="Where the password lies.")
+    auth: Annotated[SmtpAuth, choice(SmtpAuth)] = Field(
+        "auto", description="How to log in; auto takes the strongest way that the server offers."
+    )
+    connect_timeout: Wait = Field(30.0, description="Longest wait for a connection and its TLS handshake.")
+    timeout: ReplyWait = Field(
+        300.0, description="Longest wait for a reply (RFC 5321 s.4.5.3.2 wants 5 minutes)."
+    )
+
+    @field_validator("allow_cleartext")
+    @classmethod
+    def _cleartext_in_words(cls, allowed: bool, info: ValidationInfo) -> bool:
+        host = info.data.get("host")
+        if info.data.get("tls") == "none" and host is not None and not allowed and not is_loopback(host):
+            raise ValueError(CLEARTEXT_HELP.format(what="mail (and a password)"))
+        return allowed
+
+    @field_validator("password")
+    @classmethod
+    def _both_or_neither(cls, password: Secret | None, info: ValidationInfo) -> Secret | None:
+        if "username" not in info.data:
+            return password  # it has an error of its own
+        if password is None and info.data["username"] is not None:
+            raise ValueError('is missing; a username needs one, such as password = { file = "/path" }')
+        if password is not None and info.data["username"] is None:
+            raise ValueError("needs a username beside it")
+        return password
+
+
+class SmtpDestinationSettings(SmtpLinkSettings):
+    """An SMTP server that takes messages: a smarthost or the recipients' own."""
+
+    port: Port | None = Field(
+        None,
+        description='Number or service name ("submission"); unset: 465 implicit, 587 starttls, 25 none.',
+    )
+    type: Annotated[Literal["smtp"], choice(Literal["smtp"])] = Field(
+        "smtp", description="What sort of destination this is."
+    )
+    sender: Sender = Field(
+        "original",
+        description="Envelope sender: that of the message (from Return-Path), the null sender `<>`, or a fixed address.",
+    )
+    recipients: Addresses = Field(
+        description="Envelope recipients; the header's To is another thing and is never touched."
+    )
+    final_timeout: ReplyWait = Field(
+        600.0,
+        description="Longest wait for the reply to the final dot (RFC 5321 s.4.5.3.2.6 wants 10 minutes).",
+    )
+    max_sessions: Annotated[int, count(1, 1000)] = Field(8, description="Sessions at once, at most.")
+    messages_per_session: Annotated[int, count(1, 1_000_000)] = Field(
+        1000, description="Messages after which a session is closed and a new one opened."
+    )
+    pipelining: Flag = Field(
+        True, description="Send several commands at once when the server offers it (RFC 2920)."
+    )
+    chunking: Flag = Field(True, description="Send messages with BDAT when the server offers it (RFC 3030).")
+    enabled: Flag = Field(True, description="false: keep the settings; no maildrop may name it.")
+
+    @property
+    def resolved_port(self) -> int:
+        """The port's number."""
+        by_mode = {"implicit": 465, "starttls": 587, "none": 25}
+        return resolve_port(self.port if self.port is not None else by_mode[self.tls])
+
+    @field_validator("recipients")
+    @classmethod
+    def _some_recipient(cls, recipients: tuple[str, ...]) -> tuple[str, ...]:
+        if not recipients:
+            raise ValueError("must name at least one mail address")
+        return recipients
+
+
+class MaildirDestinationSettings(Table):
+    """A Maildir on this machine, as an archive or a mailbox."""
+
+    type: Annotated[Literal["maildir"], choice(Literal["maildir"])] = Field(
+        description="What sort of destination this is."
+    )
+    path: FilePath = Field(description="The Maildir; it and its parents are created when first used.")
+    enabled: Flag = Field(True, description="false: keep the settings; no maildrop may name it.")
+
+    @field_validator("path")
+    @classmethod
+    def _directory_or_new(cls, path: Path) -> Path:
+        if path.exists() and not path.is_dir():
+            raise ValueError("must be a directory, or not exist yet")
+        return path
+
+
+def _type_of(value: object) -> str | None:
+    if isinstance(value, SmtpDestinationSettings | MaildirDestinationSettings):
+        return value.type
+    found = value.get("type", "smtp") if isinstance(value, dict) else "smtp"
+    return str(found) if isinstance(found, str) and found in DESTINATION_TYPES else None
+
+
+DestinationSettings = Annotated[
+    Annotated[SmtpDestinationSettings, Tag("smtp")] | Annotated[MaildirDestinationSettings, Tag("maildir")],
+    Discriminator(_type_of),
+]

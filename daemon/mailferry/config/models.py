@@ -1,0 +1,226 @@
+"""The whole configuration as one frozen object."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mailferry.config.across import prepare
+from mailferry.config.destination import (
+    DestinationSettings,
+    MaildirDestinationSettings,
+    SmtpDestinationSettings,
+    SmtpLinkSettings,
+)
+from mailferry.config.etrn import EtrnSettings
+from mailferry.config.kinds import (
+    FilePath,
+    Flag,
+    Kind,
+    Table,
+    choice,
+    count,
+    octets,
+    plain_text,
+    rate,
+    seconds,
+)
+from mailferry.config.maildrop import MaildropDefaults, MaildropSettings
+from mailferry.config.network_kinds import EhloName, TableName, is_ip_address
+
+__all__ = [
+    "DaemonSettings",
+    "DestinationSettings",
+    "EtrnSettings",
+    "HttpSettings",
+    "LedgerSettings",
+    "MaildirDestinationSettings",
+    "MaildropDefaults",
+    "MaildropSettings",
+    "Settings",
+    "SmtpDestinationSettings",
+    "SmtpLinkSettings",
+]
+
+LogFormat = Literal["auto", "console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+DEFAULT_STATE_DIR = Path("/var/lib/mailferry")
+
+_LISTEN_HELP = 'must be an address and a port such as "127.0.0.1:9465" or "[::1]:9465", or "" for off'
+
+
+def _listen(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(_LISTEN_HELP)  # noqa: TRY004 - pydantic collects ValueError only
+    if not value:
+        return ""
+    host, _, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bracketed = bare != host
+    valid_host = (is_ip_address(bare) and bracketed == (":" in bare)) or host == "localhost"
+    if not valid_host or not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(_LISTEN_HELP)
+    return str(value)
+
+
+_LEDGER_HELP = 'must be "sqlite:////absolute/path"; this version knows no other store'
+
+
+def _ledger_url(value: object) -> str:
+    # The text does not repeat the value: a URL for another store may hold a password.
+    if not isinstance(value, str) or not value.startswith("sqlite:////"):
+        raise ValueError(_LEDGER_HELP)
+    url = plain_text(value)
+    if "?" in url or url.endswith("/"):
+        raise ValueError(f"{_LEDGER_HELP}, of a file and without options")
+    return url
+
+
+Listen = Annotated[str, Kind('`"address:port"` or `""`', _listen, {"type": "string"})]
+LedgerUrl = Annotated[
+    str, Kind("URL", _ledger_url, {"type": "string", "pattern": "^sqlite:////"}, json.dumps)
+]
+
+
+class DaemonSettings(Table):
+    """The daemon as a whole."""
+
+    state_dir: FilePath = Field(
+        DEFAULT_STATE_DIR,
+        description="Where the ledger lies; under systemd with `StateDirectory=` its directory is the default.",
+    )
+    hostname: EhloName | None = Field(
+        None,
+        description="Name of this machine in EHLO and Received; unset: its fully qualified name.",
+    )
+    max_sessions: Annotated[int, count(1, 10_000)] = Field(64, description="POP3 sessions at once, at most.")
+    max_sessions_per_host: Annotated[int, count(1, 1000)] = Field(
+        4, description="POP3 sessions at once to one server, at most."
+    )
+    memory_budget: Annotated[int, octets(1 << 20, 1 << 40)] = Field(
+        256 << 20, description="Fetched messages in memory, all maildrops together, at most."
+    )
+    start_rate: Annotated[float, rate(0.01, 10_000)] = Field(
+        20.0, description="First polls per second after the start, so that not all maildrops begin at once."
+    )
+    stop_timeout: Annotated[float, seconds(1, 3600)] = Field(
+        20.0, description="Time for messages under way to reach a safe point when the daemon is told to stop."
+    )
+    log_format: Annotated[LogFormat, choice(LogFormat)] = Field(
+        "auto", description="auto: readable text on a terminal, JSON lines otherwise."
+    )
+    log_level: Annotated[LogLevel, choice(LogLevel)] = Field("info", description="Least level to log.")
+    history: Annotated[float, seconds(3600, 100 * 366 * 86400)] = Field(
+        30 * 86400.0, description="How long the ledger remembers messages that have left their maildrop."
+    )
+    trace: Flag = Field(
+        False,
+        description="Log every line of every dialogue; passwords and mail are masked, addresses are not.",
+    )
+
+
+class HttpSettings(Table):
+    """Metrics, health and status over HTTP."""
+
+    listen: Listen = Field(
+        "127.0.0.1:9465",
+        description='Address and port to serve on; "" switches it off. There is no login: keep it on loopback.',
+    )
+
+    @property
+    def host(self) -> str | None:
+        """The address without brackets, None when HTTP is off."""
+        return self.listen.rpartition(":")[0].strip("[]") if self.listen else None
+
+    @property
+    def port(self) -> int | None:
+        """The port, None when HTTP is off; 0 lets the system choose."""
+        return int(self.listen.rpartition(":")[2]) if self.listen else None
+
+
+class LedgerSettings(Table):
+    """The ledger, which remembers every message."""
+
+    url: LedgerUrl | None = Field(None, description="Where it lies; unset: `ledger.sqlite3` in `state_dir`.")
+
+
+class Settings(BaseSettings):
+    """The whole configuration.
+
+    Nothing is read from the process's environment behind the caller's back:
+    `load_settings` hands over the layers, pydantic-settings lays them over one another.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False
+    )
+
+    daemon: DaemonSettings = Field(DaemonSettings(), description="The daemon as a whole.")
+    http: HttpSettings = Field(HttpSettings(), description="Metrics, health and status over HTTP.")
+    ledger: LedgerSettings = Field(LedgerSettings(), description="The ledger, which remembers every message.")
+    defaults: MaildropDefaults = Field(
+        MaildropDefaults(), description="What every maildrop inherits unless it says otherwise."
+    )
+    maildrop: dict[TableName, MaildropSettings] = Field({}, description="The POP3 maildrops, by name.")
+    destination: dict[TableName, DestinationSettings] = Field(
+        {}, description="The places where messages go, by name."
+    )
+    etrn: dict[TableName, EtrnSettings] = Field({}, description="ETRN requests, by name.")
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[PydanticBaseSettingsSource]) -> Settings:
+        """Lay the layers over one another, the highest first, and validate the result.
+
+        Raises:
+            pydantic.ValidationError: something is wrong; see `mailferry.config.problems`.
+        """
+        return cls(layers=layers)  # type: ignore[call-arg]  # taken out again below
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's interface
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the layers of the caller and none of the library's own."""
+        layers = (
+            init_settings.init_kwargs.pop("layers", ())
+            if isinstance(init_settings, InitSettingsSource)
+            else ()
+        )
+        return (init_settings, *layers)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _across(cls, data: object) -> object:
+        return prepare(data) if isinstance(data, Mapping) else data
+
+    @field_validator("maildrop", "etrn", "destination", mode="before")
+    @classmethod
+    def _whole_table(cls, value: Any) -> Any:  # Any: whatever stood in the file
+        if not isinstance(value, dict):
+            raise ValueError("must hold tables with a name, such as [maildrop.alice]")  # noqa: TRY004 - as above
+        return value
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's URL."""
+        return self.ledger.url or f"sqlite:///{(self.daemon.state_dir / 'ledger.sqlite3').absolute()}"
+
+    @property
+    def hostname(self) -> str:
+        """The name to give in EHLO and Received fields.
+
+        May ask the resolver when it is not configured: call it once, at the start.
+        """
+        return self.daemon.hostname or socket.getfqdn()
