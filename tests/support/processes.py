@@ -56,11 +56,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-def accepts(port: int, host: str = "127.0.0.1") -> bool:
-    """Tell whether somebody listens."""
+def greets(port: int, greeting: bytes, host: str = "127.0.0.1") -> bool:
+    """Tell whether somebody listens and begins with these octets."""
     try:
-        with socket.create_connection((host, port), timeout=1):
-            return True
+        with socket.create_connection((host, port), timeout=5) as link:
+            return link.recv(512).startswith(greeting)
     except OSError:
         return False
 
