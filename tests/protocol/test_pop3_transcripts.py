@@ -97,7 +97,7 @@ def described_body(body: bytes | None) -> Iterator[str]:
         yield "B-"
         return
     assert body.endswith(b"\r\n")
-    yield from (f"B: {escape(line)}".rstrip() for line in body[:-2].split(b"\r\n"))
+    yield from (f"B: {escape(line)}" if line else "B:" for line in body[:-2].split(b"\r\n"))
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Replay:
                 self.exchange()
             self.incoming += unescape(rest) + (b"\r\n" if tag == "S:" else b"")
         elif tag in {"E:", "B:", "B-", "X:"}:
-            self.expected.append(f"{tag} {rest}".rstrip())
+            self.expected.append(f"{tag} {rest}" if rest else tag)
         else:
             self.exchange()
             self.act(tag, rest)
