@@ -25,8 +25,9 @@ from prometheus_client import (
 from mailferry import events
 from mailferry.events import Event
 from mailferry.model import StandingKind, StandingRecord
+from mailferry.policy.poll_result import PollResult
 from mailferry.ports import Clock
-from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome, PollResult
+from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome
 from mailferry.telemetry.series import (
     DaemonSeries,
     DestinationFamilies,

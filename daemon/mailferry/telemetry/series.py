@@ -11,7 +11,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome, PollResult
+from mailferry.policy.poll_result import PollResult
+from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome
 
 POLL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 AGE_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)

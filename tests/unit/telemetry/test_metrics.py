@@ -16,9 +16,10 @@ from prometheus_client.exposition import generate_latest
 
 from mailferry import events
 from mailferry.model import StandingKind, StandingRecord
+from mailferry.policy.poll_result import PollResult
 from mailferry.telemetry.metrics import Metrics
 from mailferry.telemetry.reference import event_classes
-from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome, PollResult
+from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome
 
 NOW = 1_800_000_000.0
 UNCOUNTED = {

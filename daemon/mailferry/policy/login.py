@@ -1,0 +1,60 @@
+"""What a refused POP3 login means (RFC 2449 s.8, RFC 3206).
+
+The difference decides what happens next: a busy maildrop is tried again soon, a
+refused password rarely and with an alert, a server in trouble by back-off. To take
+trouble for a refused password would wake a person for nothing; the reverse would
+hammer until the provider locks the account.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+
+class LoginRefusal(StrEnum):
+    """Why a login failed."""
+
+    CREDENTIALS = "credentials"
+    BUSY = "busy"
+    DELAYED = "delayed"
+    UNAVAILABLE = "unavailable"
+
+
+_BY_CODE = {
+    "IN-USE": LoginRefusal.BUSY,
+    "LOGIN-DELAY": LoginRefusal.DELAYED,
+    "AUTH": LoginRefusal.CREDENTIALS,
+    "SYS/TEMP": LoginRefusal.UNAVAILABLE,
+    "SYS/PERM": LoginRefusal.UNAVAILABLE,
+}
+
+# Words of servers without response codes. RFC 1939 s.7's own example is
+# "maildrop already locked"; the delays are what large providers say.
+_BUSY = re.compile(
+    r"already (locked|open|in use)|mailbox (is )?(locked|in use|busy)|maildrop.*locked", re.IGNORECASE
+)
+_DELAYED = re.compile(
+    r"login (limit|delay|too frequent)|too (many|frequent).*(login|connection)|minimum.*interval",
+    re.IGNORECASE,
+)
+
+
+def classify_login_refusal(response_code: str | None, text: str, *, auth_resp_code: bool) -> LoginRefusal:
+    """Return why a login was refused.
+
+    Args:
+        response_code: upper-case without brackets, None when there was none.
+        text: the rest of the status line.
+        auth_resp_code: whether the server advertised AUTH-RESP-CODE; then a
+            refusal without `[AUTH]` is not about credentials (RFC 3206 s.6).
+    """
+    if response_code is not None:
+        known = _BY_CODE.get(response_code)
+        if known is not None:
+            return known
+    if _BUSY.search(text):
+        return LoginRefusal.BUSY
+    if _DELAYED.search(text):
+        return LoginRefusal.DELAYED
+    return LoginRefusal.UNAVAILABLE if auth_resp_code else LoginRefusal.CREDENTIALS

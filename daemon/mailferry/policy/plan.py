@@ -1,0 +1,283 @@
+"""What to do with each message of a maildrop, decided before anything is done.
+
+A pure function from the listing, the ledger's knowledge and the settings to a
+`Plan`. It never asks for a deletion that the ledger does not justify: a message
+is deleted only when every destination has accepted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mailferry.model import (
+    DeliveryRecord,
+    DeliveryState,
+    DestinationName,
+    KnownMessage,
+    ListedMessage,
+    MessageState,
+    Uidl,
+)
+
+
+class Oversize(StrEnum):
+    """What to do with a message above the size limit."""
+
+    SKIP = "skip"
+    HEADERS = "headers"
+    """Relay the header only, with a note of the size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """When a message that every destination accepted is deleted.
+
+    `keep_seconds` counts from the acceptance: 0 deletes at once, None never.
+    """
+
+    keep_seconds: float | None = 0.0
+
+    @property
+    def deletes_at_once(self) -> bool:
+        """Whether acceptance itself justifies the deletion."""
+        return self.keep_seconds == 0
+
+    def is_over(self, accepted_at: float, now: float) -> bool:
+        """Whether a message accepted at that time is to be deleted now."""
+        return self.keep_seconds is not None and now - accepted_at >= self.keep_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRules:
+    """The settings that a plan depends on.
+
+    Attributes:
+        destinations: all that the maildrop delivers to.
+        available: those whose route is not paused.
+        max_size_octets: 0 for no limit.
+    """
+
+    destinations: tuple[DestinationName, ...]
+    available: frozenset[DestinationName]
+    retention: Retention
+    max_size_octets: int = 0
+    oversize: Oversize = Oversize.SKIP
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A listed message with the identity under which the ledger knows it."""
+
+    listed: ListedMessage
+    uidl: Uidl
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOrder:
+    """Fetch this message for these destinations.
+
+    `uidl` is None when only the content can tell which message this is.
+    """
+
+    listed: ListedMessage
+    uidl: Uidl | None
+    destinations: tuple[DestinationName, ...]
+    known: KnownMessage | None = None
+    header_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOrder:
+    """Delete this message; with `verify` only after its header was compared."""
+
+    listed: ListedMessage
+    known: KnownMessage
+    verify: bool
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one poll is to do. `waiting` counts messages that are not at their goal yet."""
+
+    fetch: list[FetchOrder] = field(default_factory=list)
+    delete: list[DeleteOrder] = field(default_factory=list)
+    skip: list[Identified] = field(default_factory=list)
+    settle: list[KnownMessage] = field(default_factory=list)
+    """Deferred messages for which, by the present settings, nothing is left to deliver."""
+    gone: list[KnownMessage] = field(default_factory=list)
+    waiting: int = 0
+
+
+def split_by_identity(
+    messages: Sequence[ListedMessage],
+) -> tuple[list[Identified], list[ListedMessage]]:
+    """Separate messages that their UIDL identifies from those it does not.
+
+    RFC 1939 s.7 lets two identical copies share one unique-id, and some servers
+    give one to different messages: a repeated one identifies nothing.
+    """
+    seen: dict[Uidl, int] = {}
+    for message in messages:
+        if message.uidl is not None:
+            seen[message.uidl] = seen.get(message.uidl, 0) + 1
+    clear: list[Identified] = []
+    unclear: list[ListedMessage] = []
+    for message in messages:
+        if message.uidl is not None and seen[message.uidl] == 1:
+            clear.append(Identified(message, message.uidl))
+        else:
+            unclear.append(message)
+    return clear, unclear
+
+
+def identity_from_digest(header_digest: bytes, occurrence: int) -> Uidl:
+    """Make an identity for a message without a usable UIDL.
+
+    Begins with a space, which no UIDL in a listing can. Copies with the same
+    header are told apart by `occurrence` (counted from 1 in listing order): they
+    are interchangeable, so it does not matter which is which in the next poll.
+    """
+    return Uidl(b" %s.%d" % (header_digest.hex().encode("ascii"), occurrence))
+
+
+def make_plan(
+    messages: Sequence[Identified],
+    unidentified: Sequence[ListedMessage],
+    known: Mapping[Uidl, KnownMessage],
+    rules: PlanRules,
+    now: float,
+) -> Plan:
+    """Decide what to do with each listed message.
+
+    Args:
+        messages: identified ones, in the order of the listing.
+        unidentified: those that must be fetched to learn which they are.
+        known: the ledger's messages that are not gone.
+        rules: the settings.
+        now: seconds since the epoch.
+    """
+    plan = Plan()
+    for message in messages:
+        _plan_one(plan, message, known.get(message.uidl), rules, now)
+    for listed in unidentified:
+        _plan_unidentified(plan, listed, rules)
+    if not unidentified:
+        # A message that may be among the unidentified must not be called gone.
+        listed_uidls = {message.uidl for message in messages}
+        plan.gone = [entry for uidl, entry in known.items() if uidl not in listed_uidls]
+    # What failed before comes last: it may break the session again.
+    plan.fetch.sort(key=lambda order: (_failures(order.known), order.listed.message_number))
+    return plan
+
+
+def _plan_one(
+    plan: Plan, message: Identified, known: KnownMessage | None, rules: PlanRules, now: float
+) -> None:
+    if known is None:
+        _plan_new(plan, message, rules)
+        return
+    match known.message.state:
+        case MessageState.DEFERRED:
+            _plan_deferred(plan, message, known, rules, now)
+        case MessageState.ACCEPTED | MessageState.DELETE_PENDING:
+            _plan_accepted(plan, message, known, rules, now)
+        case MessageState.SKIPPED:
+            _plan_skipped(plan, message, known, rules)
+        case MessageState.REJECTED:
+            plan.waiting += 1
+        case MessageState.GONE:  # the ledger does not list these
+            _plan_new(plan, message, rules)
+
+
+def _plan_new(plan: Plan, message: Identified, rules: PlanRules) -> None:
+    plan.waiting += 1
+    too_large = _is_too_large(message.listed, rules)
+    if too_large and rules.oversize is Oversize.SKIP:
+        plan.skip.append(message)
+        return
+    targets = tuple(name for name in rules.destinations if name in rules.available)
+    if targets:
+        plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, header_only=too_large))
+
+
+def _plan_deferred(
+    plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules, now: float
+) -> None:
+    plan.waiting += 1
+    pending = unsettled_destinations(known.deliveries, rules.destinations)
+    if not pending:
+        plan.settle.append(known)
+        return
+    if known.message.next_fetch_at > now:
+        return
+    due_at = {delivery.destination: delivery.next_attempt_at for delivery in known.deliveries}
+    targets = tuple(name for name in pending if name in rules.available and due_at.get(name, 0.0) <= now)
+    if targets:
+        header_only = _is_too_large(message.listed, rules)
+        plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known, header_only))
+
+
+def _plan_accepted(
+    plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules, now: float
+) -> None:
+    accepted_at = known.message.accepted_at or known.message.updated_at
+    if rules.retention.is_over(accepted_at, now):
+        # A deletion that was never confirmed may have happened, and the server may
+        # have given the UIDL to another message since: look before deleting.
+        verify = known.message.state is MessageState.DELETE_PENDING
+        plan.delete.append(DeleteOrder(message.listed, known, verify))
+
+
+def _plan_skipped(plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules) -> None:
+    plan.waiting += 1
+    too_large = _is_too_large(message.listed, rules)
+    if too_large and rules.oversize is Oversize.SKIP:
+        return
+    targets = tuple(name for name in rules.destinations if name in rules.available)
+    if targets:
+        plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known, too_large))
+
+
+def _plan_unidentified(plan: Plan, listed: ListedMessage, rules: PlanRules) -> None:
+    plan.waiting += 1
+    targets = tuple(name for name in rules.destinations if name in rules.available)
+    if targets and not _is_too_large(listed, rules):
+        plan.fetch.append(FetchOrder(listed, None, targets))
+
+
+def unsettled_destinations(
+    deliveries: Sequence[DeliveryRecord], destinations: Sequence[DestinationName]
+) -> tuple[DestinationName, ...]:
+    """Return the destinations that have neither accepted nor refused for good."""
+    settled = {
+        delivery.destination
+        for delivery in deliveries
+        if delivery.state in (DeliveryState.ACCEPTED, DeliveryState.REJECTED)
+    }
+    return tuple(name for name in destinations if name not in settled)
+
+
+def settled_state(
+    deliveries: Sequence[DeliveryRecord],
+    destinations: Sequence[DestinationName],
+    retention: Retention,
+) -> MessageState:
+    """Return where a message stands, given what its destinations did."""
+    if unsettled_destinations(deliveries, destinations):
+        return MessageState.DEFERRED
+    refused = {d.destination for d in deliveries if d.state is DeliveryState.REJECTED}
+    if refused.intersection(destinations):
+        return MessageState.REJECTED
+    return MessageState.DELETE_PENDING if retention.deletes_at_once else MessageState.ACCEPTED
+
+
+def _is_too_large(listed: ListedMessage, rules: PlanRules) -> bool:
+    return 0 < rules.max_size_octets < listed.size_octets
+
+
+def _failures(known: KnownMessage | None) -> int:
+    if known is None:
+        return 0
+    return known.message.fetch_attempts + sum(d.attempts for d in known.deliveries if d.error)
