@@ -1,0 +1,252 @@
+"""One connection: bytes in both directions, TLS, and the deadlines.
+
+Built on `asyncio.Protocol`: no task and no coroutine per line, the peer's bytes go
+straight into the handler. A `Link` dies once: whatever kills it is told to the
+handler exactly once, as a `TransportError`.
+
+Deadlines. While a reply is awaited, the peer may be silent for at most the
+timeout, and the whole reply must have come within the timeout plus the time that
+its octets need at the least rate. So a peer that drips a byte a second fails at
+the timeout like one that is silent, and a large message on a slow line passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from mailferry.errors import (
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    ReadTimeoutError,
+    TlsError,
+    TransportError,
+)
+from mailferry.net.endpoint import Endpoint
+from mailferry.net.tls import check_fingerprint, client_context, explain
+
+LEAST_RATE_OCTETS_PER_SECOND = 512
+"""A peer that delivers a reply more slowly than this, on average, is given up."""
+
+
+class LinkHandler(Protocol):
+    """Who owns a link."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take octets from the peer."""
+
+    def link_lost(self, error: TransportError) -> None:
+        """Learn that the link is dead; called once, never after `Link.close`."""
+
+
+class Link(asyncio.Protocol):
+    """One TCP connection to an endpoint, perhaps under TLS."""
+
+    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
+        self.endpoint = endpoint
+        self.protected = False
+        self.reply_octets: Callable[[], int] = lambda: 0
+        """Tells how many octets of the awaited reply have come."""
+        self._loop = loop
+        self._handler: LinkHandler | None = None
+        self._transport: asyncio.Transport | None = None
+        self._dead = False
+        self._error: TransportError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timeout_seconds = endpoint.timeout_seconds
+        self._awaiting = ""
+        self._reply_since = 0.0
+        self._progress_at = 0.0
+        self._unsent_octets = 0
+
+    # What the owner calls
+
+    def attach(self, handler: LinkHandler) -> None:
+        """Name the owner and begin to read."""
+        self._handler = handler
+        if self._error is not None:  # it died before it had an owner
+            self._loop.call_soon(handler.link_lost, self._error)
+        elif self._transport is not None and not self._dead:
+            self._transport.resume_reading()
+
+    def write(self, buffers: Sequence[bytes]) -> None:
+        """Send buffers in order, as one write."""
+        if self._transport is None or self._dead:
+            return
+        if len(buffers) == 1:
+            self._transport.write(buffers[0])
+        else:
+            self._transport.writelines(buffers)
+        self._progress_at = self._loop.time()
+        self._unsent_octets = self._transport.get_write_buffer_size()
+
+    def expect(self, what: str, timeout_seconds: float | None = None) -> None:
+        """Begin to wait for a reply; call again for the next one, it resets the deadline."""
+        now = self._loop.time()
+        self._awaiting = what
+        self._timeout_seconds = timeout_seconds or self.endpoint.timeout_seconds
+        self._reply_since = self._progress_at = now
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_seconds, self._check_deadline)
+        elif self._timer.when() > now + self._timeout_seconds:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._timeout_seconds, self._check_deadline)
+
+    def expect_nothing(self) -> None:
+        """No reply is awaited: the peer may be silent."""
+        self._awaiting = ""  # the timer finds this and goes to sleep
+
+    async def start_tls(self) -> None:
+        """Put TLS on the link.
+
+        Raises:
+            TlsError: the handshake failed or the certificate is not the right one.
+            ConnectionLostError: the link is dead already.
+        """
+        if self._transport is None or self._dead:
+            raise ConnectionLostError(f"{self.endpoint}: connection lost before the TLS handshake")
+        self.expect_nothing()
+        context = client_context(self.endpoint)
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_hostname=self.endpoint.host,
+                ssl_handshake_timeout=self.endpoint.connect_timeout_seconds,
+            )
+        except (OSError, ssl.SSLError, ConnectionError) as error:
+            self.close()
+            raise TlsError(explain(self.endpoint, error)) from error
+        if transport is None:
+            raise ConnectionLostError(f"{self.endpoint}: connection lost during the TLS handshake")
+        self._transport = transport
+        self._secured()
+
+    def fail(self, error: TransportError) -> None:
+        """Kill the link and tell the owner why."""
+        if self._dead:
+            return
+        self.close()
+        self._error = error
+        if self._handler is not None:
+            self._handler.link_lost(error)
+
+    def close(self) -> None:
+        """Drop the connection at once; the owner is told nothing. Safe to call twice."""
+        self._dead = True
+        self.expect_nothing()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over a fresh transport (asyncio calls this once per connection)."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.pause_reading()  # until the owner is attached
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the peer's octets to the owner."""
+        if self._dead or self._handler is None:
+            return
+        self._progress_at = self._loop.time()
+        self._handler.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner; also when the peer closed in good order, since we did not ask."""
+        detail = f": {exc}" if exc else ""
+        waiting = f" while waiting for {self._awaiting}" if self._awaiting else ""
+        self.fail(ConnectionLostError(f"{self.endpoint}: connection lost{waiting}{detail}"))
+
+    # Deadlines
+
+    def _secured(self) -> None:
+        certificate = None
+        if self._transport is not None:
+            ssl_object = self._transport.get_extra_info("ssl_object")
+            certificate = ssl_object.getpeercert(binary_form=True) if ssl_object else None
+        try:
+            check_fingerprint(self.endpoint, certificate)
+        except TlsError:
+            self.close()
+            raise
+        self.protected = True
+
+    def _check_deadline(self) -> None:
+        self._timer = None
+        if not self._awaiting or self._dead:
+            return
+        now = self._loop.time()
+        self._note_sent_octets(now)
+        grace = self.reply_octets() / LEAST_RATE_OCTETS_PER_SECOND
+        silent_until = self._progress_at + self._timeout_seconds
+        whole_until = self._reply_since + self._timeout_seconds + grace
+        due = min(silent_until, whole_until)
+        if now < due:
+            self._timer = self._loop.call_later(due - now + 0.001, self._check_deadline)
+            return
+        kind = "nothing came" if silent_until <= whole_until else "the reply was not complete"
+        self.fail(
+            ReadTimeoutError(
+                f"{self.endpoint}: {kind} for {self._timeout_seconds:g} s while waiting for {self._awaiting}"
+            )
+        )
+
+    def _note_sent_octets(self, now: float) -> None:
+        """Octets of ours that the peer took are progress, if they leave at the least rate."""
+        unsent = self._transport.get_write_buffer_size() if self._transport else 0
+        sent = self._unsent_octets - unsent
+        self._unsent_octets = unsent
+        if sent > 0 and sent >= LEAST_RATE_OCTETS_PER_SECOND * (now - self._progress_at):
+            self._progress_at = self._reply_since = now
+
+
+async def connect(endpoint: Endpoint) -> Link:
+    """Connect to an endpoint, with TLS from the first octet if its mode is implicit.
+
+    Raises:
+        ConnectError: name unknown, nobody listens, no route.
+        ConnectTimeoutError: not in time.
+        TlsError: handshake failed or certificate refused.
+    """
+    loop = asyncio.get_running_loop()
+    link = Link(endpoint, loop)
+    implicit = endpoint.tls.value == "implicit"
+    local = (endpoint.source_address, 0) if endpoint.source_address else None
+    try:
+        async with asyncio.timeout(endpoint.connect_timeout_seconds * (2 if implicit else 1)):
+            await loop.create_connection(
+                lambda: link,
+                endpoint.host,
+                endpoint.port,
+                ssl=client_context(endpoint) if implicit else None,
+                local_addr=local,
+                ssl_handshake_timeout=endpoint.connect_timeout_seconds if implicit else None,
+                happy_eyeballs_delay=0.25,
+            )
+    except TimeoutError as error:
+        link.close()
+        raise ConnectTimeoutError(
+            f"{endpoint}: no connection within {endpoint.connect_timeout_seconds:g} s"
+        ) from error
+    except ssl.SSLError as error:
+        raise TlsError(explain(endpoint, error)) from error
+    except OSError as error:
+        raise _connect_error(endpoint, error, implicit) from error
+    if implicit:
+        link._secured()  # noqa: SLF001  same module
+    return link
+
+
+def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> TransportError:
+    if implicit and isinstance(error, ConnectionResetError | ConnectionAbortedError):
+        return TlsError(explain(endpoint, error))
+    reason = error.strerror or str(error)
+    return ConnectError(f"{endpoint}: cannot connect: {reason}")

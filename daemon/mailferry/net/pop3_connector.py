@@ -1,0 +1,185 @@
+"""Opens POP3 sessions: connect, protect, learn what the server can do, log in.
+
+Rules kept here: no password on a link that is not protected unless the
+configuration says so in words; nothing that was learned before TLS counts after it
+(RFC 2595 s.4); a server that drops the link at CAPA is asked again without it; a
+refused login is told apart by its reason (RFC 2449 s.8, RFC 3206).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailferry.errors import (
+    AuthenticationRejectedError,
+    CleartextRefusedError,
+    ConnectionLostError,
+    LoginDelayedError,
+    MaildropBusyError,
+    MaildropError,
+    MaildropUnavailableError,
+    TlsError,
+)
+from mailferry.net.credentials import Credentials, LoginMethod
+from mailferry.net.endpoint import Endpoint, TlsMode
+from mailferry.net.link import connect
+from mailferry.net.pop3_dialogue import Pop3Dialogue
+from mailferry.net.pop3_login import attempt_login
+from mailferry.net.pop3_session import Pop3Session
+from mailferry.net.trace import Trace, no_trace
+from mailferry.policy.login import LoginRefusal, classify_login_refusal
+from mailferry.ports import MaildropTraits
+from mailferry.protocol.pop3 import Greeting, Pop3Limits, Reply
+from mailferry.protocol.pop3_commands import Capa, Stls
+from mailferry.protocol.pop3_listings import Capabilities, parse_capabilities
+
+_DEFAULT_LOGIN_DELAY_SECONDS = 600.0
+"""When a server refuses a login as too early but never said what it wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Settings:
+    """How to reach and use one maildrop.
+
+    Attributes:
+        allow_cleartext: permits a password on an unprotected link.
+        pipelining: use it when the server offers it.
+        message_limit_octets: a reply beyond this ends the session.
+    """
+
+    endpoint: Endpoint
+    credentials: Credentials
+    method: LoginMethod = LoginMethod.AUTO
+    allow_cleartext: bool = False
+    pipelining: bool = True
+    message_limit_octets: int = 64 * 1024 * 1024
+
+
+class Pop3Connector:
+    """Implements `ports.MaildropConnector`."""
+
+    def __init__(self, settings: Pop3Settings, trace: Callable[[], Trace] = lambda: no_trace) -> None:
+        self._settings = settings
+        self._trace = trace
+        self._skip_capa = False
+
+    async def open(self) -> Pop3Session:
+        """Connect, protect, log in; see `ports.MaildropConnector.open`."""
+        try:
+            return await self._open()
+        except _CapaDroppedError:
+            self._skip_capa = True  # some servers drop the link at an unknown command
+            return await self._open()
+
+    async def _open(self) -> Pop3Session:
+        settings = self._settings
+        link = await connect(settings.endpoint)
+        limits = Pop3Limits(message_octets=settings.message_limit_octets)
+        dialogue = Pop3Dialogue(link, limits=limits, trace=self._trace())
+        try:
+            greeting = await self._greet(dialogue)
+            capabilities = await self._protect(dialogue)
+            self._refuse_cleartext(dialogue)
+            traits = await self._log_in(dialogue, greeting, capabilities)
+        except BaseException:  # a cancelled opening must not leave a socket behind either
+            link.close()
+            raise
+        return Pop3Session(dialogue, traits)
+
+    async def _greet(self, dialogue: Pop3Dialogue) -> Greeting:
+        greeting = await dialogue.greeting()
+        if greeting.ok:
+            return greeting
+        refusal = classify_login_refusal(greeting.response_code, greeting.text, auth_resp_code=True)
+        raise _refusal_error(refusal, f"{self._settings.endpoint}: greeting refused: {greeting.text}", None)
+
+    async def _protect(self, dialogue: Pop3Dialogue) -> Capabilities | None:
+        capabilities = await self._ask_capabilities(dialogue)
+        if self._settings.endpoint.tls is not TlsMode.STARTTLS:
+            return capabilities
+        if capabilities is not None and not capabilities.stls:
+            raise TlsError(
+                f"{self._settings.endpoint}: the server does not offer STLS; nothing was sent. "
+                'Use tls = "implicit" with port 995 if it has that'
+            )
+        reply = await dialogue.command(Stls())
+        if not reply.ok:
+            raise TlsError(f"{self._settings.endpoint}: STLS refused: {reply.text}")
+        await dialogue.start_tls()
+        return await self._ask_capabilities(dialogue)
+
+    async def _ask_capabilities(self, dialogue: Pop3Dialogue) -> Capabilities | None:
+        if self._skip_capa:
+            return None
+        try:
+            reply = await dialogue.command(Capa())
+        except ConnectionLostError as error:
+            raise _CapaDroppedError(str(error)) from error
+        return _capabilities(reply)
+
+    def _refuse_cleartext(self, dialogue: Pop3Dialogue) -> None:
+        if not dialogue.link.protected and not self._settings.allow_cleartext:
+            raise CleartextRefusedError(
+                f"{self._settings.endpoint}: no TLS, so no password is sent; set tls, or allow_cleartext = true"
+            )
+
+    async def _log_in(
+        self, dialogue: Pop3Dialogue, greeting: Greeting, capabilities: Capabilities | None
+    ) -> MaildropTraits:
+        reply = await attempt_login(
+            dialogue, self._settings.credentials, self._settings.method, greeting, capabilities
+        )
+        if not reply.ok:
+            refusal = classify_login_refusal(
+                reply.response_code,
+                reply.text,
+                auth_resp_code=capabilities is not None and capabilities.auth_resp_code,
+            )
+            raise _refusal_error(
+                refusal, f"{self._settings.endpoint}: login refused: {reply.text}", capabilities
+            )
+        if capabilities is not None:
+            # RFC 2449 s.5: they may differ after login. Not fatal if refused now.
+            after = _capabilities(await dialogue.command(Capa()))
+            capabilities = after or capabilities
+        return self._traits(dialogue, capabilities)
+
+    def _traits(self, dialogue: Pop3Dialogue, capabilities: Capabilities | None) -> MaildropTraits:
+        if capabilities is None:
+            return MaildropTraits(
+                has_top=True,  # optional in RFC 1939; its refusal tells
+                pipelining=False,
+                login_delay_seconds=None,
+                expire_days=None,
+                protected=dialogue.link.protected,
+            )
+        dialogue.pipelining = capabilities.pipelining and self._settings.pipelining
+        return MaildropTraits(
+            has_top=capabilities.has_top,
+            pipelining=dialogue.pipelining,
+            login_delay_seconds=capabilities.login_delay_seconds,
+            expire_days=capabilities.expire_days,
+            protected=dialogue.link.protected,
+        )
+
+
+class _CapaDroppedError(MaildropUnavailableError):
+    """The link broke at CAPA."""
+
+
+def _capabilities(reply: Reply) -> Capabilities | None:
+    return parse_capabilities(reply.body or b"") if reply.ok else None
+
+
+def _refusal_error(refusal: LoginRefusal, text: str, capabilities: Capabilities | None) -> MaildropError:
+    match refusal:
+        case LoginRefusal.CREDENTIALS:
+            return AuthenticationRejectedError(f"{text}. Check username and password")
+        case LoginRefusal.BUSY:
+            return MaildropBusyError(f"{text}. Another session holds the maildrop")
+        case LoginRefusal.DELAYED:
+            delay = capabilities.login_delay_seconds if capabilities else None
+            return LoginDelayedError(text, float(delay or _DEFAULT_LOGIN_DELAY_SECONDS))
+        case LoginRefusal.UNAVAILABLE:
+            return MaildropUnavailableError(text)

@@ -1,0 +1,194 @@
+"""Drives the POP3 core over a link: commands in, replies out, in order.
+
+Requests wait in a queue; as many as pipelining allows are on the wire. All that
+becomes sendable while one chunk of the peer is being handled leaves in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from mailferry.errors import MailferryError, ProtocolError, RemoteProtocolError, TransportError
+from mailferry.net.link import Link
+from mailferry.net.trace import Trace, no_trace, octets_note
+from mailferry.protocol.pop3 import Continuation, Event, Greeting, Pop3Connection, Pop3Limits, Reply
+from mailferry.protocol.pop3_commands import Command
+
+Answer = Reply | Continuation
+Done = Callable[[Answer | None], None]
+"""Takes the answer to a command, or None when the session died before it."""
+
+_PIPELINE_DEPTH = 64
+"""Commands on the wire at once: far below what would fill a socket buffer (RFC 2449 s.6.6)."""
+
+
+class Pop3Dialogue:
+    """One POP3 session's commands and replies."""
+
+    def __init__(self, link: Link, *, limits: Pop3Limits, trace: Trace = no_trace) -> None:
+        self.core = Pop3Connection(limits)
+        self.failure: MailferryError | None = None
+        self.pipelining = False
+        """Set by the owner once the server has offered it."""
+        self._link = link
+        self._trace = trace
+        self._loop = asyncio.get_running_loop()
+        self._greeting: asyncio.Future[Greeting] = self._loop.create_future()
+        self._waiting: deque[tuple[Command, Done]] = deque()
+        self._on_wire: deque[Done] = deque()
+        self._flush_scheduled = False
+        self._handling = False
+        link.reply_octets = lambda: self.core.receiving_octets
+
+    @property
+    def link(self) -> Link:
+        """The connection below."""
+        return self._link
+
+    async def greeting(self) -> Greeting:
+        """Begin to read and wait for the greeting.
+
+        Raises:
+            TransportError, ProtocolError: it did not come, or is none.
+        """
+        self._link.expect("the greeting")
+        self._link.attach(self)
+        return await self._greeting
+
+    def submit(self, command: Command, done: Done) -> None:
+        """Queue a command; `done` is called exactly once."""
+        if self.failure is not None:
+            self._loop.call_soon(done, None)
+            return
+        self._waiting.append((command, done))
+        if not self._handling and not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def ask(self, command: Command) -> Answer:
+        """Send a command and wait for its answer.
+
+        Raises:
+            TransportError, ProtocolError: the session died.
+        """
+        answered: asyncio.Future[Answer | None] = self._loop.create_future()
+
+        def done(answer: Answer | None) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        self.submit(command, done)
+        answer = await answered
+        if answer is None:
+            raise self.failure or RemoteProtocolError("the session ended before the reply")
+        return answer
+
+    async def command(self, command: Command) -> Reply:
+        """Send a command that is answered by a reply, not by a challenge."""
+        answer = await self.ask(command)
+        if not isinstance(answer, Reply):
+            raise self.fail(RemoteProtocolError(f"a challenge in answer to {command.verb}"))
+        return answer
+
+    async def start_tls(self) -> None:
+        """Put TLS on the link after STLS was accepted (RFC 2595 s.4).
+
+        Raises:
+            TlsError: the handshake failed.
+            RemoteProtocolError: the server sent octets before the handshake.
+        """
+        self._trace("note", "TLS handshake")
+        try:
+            await self._link.start_tls()
+            self.core.tls_established()
+        except MailferryError as error:
+            raise self.fail(error) from error
+
+    def fail(self, error: MailferryError) -> MailferryError:
+        """End the session for this reason; returns the reason that stands."""
+        if self.failure is None:
+            self.failure = error
+            self._trace("note", f"session ended: {error}")
+            self._link.close()
+            self._abandon()
+        return self.failure
+
+    # The link's side
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the core and hand its events out."""
+        try:
+            events = self.core.receive_data(data)
+        except ProtocolError as error:
+            self.fail(error)
+            return
+        self._handling = True
+        try:
+            for event in events:
+                self._handle(event)
+        finally:
+            self._handling = False
+        self._flush()
+
+    def link_lost(self, error: TransportError) -> None:
+        """The link died: so does the session."""
+        self.fail(error)
+
+    def _handle(self, event: Event) -> None:
+        self._trace_event(event)
+        if isinstance(event, Greeting):
+            self._greeting.set_result(event)
+        elif self._on_wire:
+            self._on_wire.popleft()(event)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self.failure is not None:
+            return
+        octets: list[bytes] = []
+        while self._waiting and self._may_send():
+            command, done = self._waiting.popleft()
+            try:
+                octets.append(self.core.send(command))
+            except ProtocolError as error:  # an address or name with CR, LF or NUL in it
+                self._on_wire.append(done)
+                self.fail(error)
+                return
+            self._on_wire.append(done)
+            self._trace("send", command.trace)
+        if octets:
+            self._link.write([b"".join(octets)])
+        if self._on_wire:
+            self._link.expect(f"the reply to {self._awaited_verb()}")
+        else:
+            self._link.expect_nothing()
+
+    def _may_send(self) -> bool:
+        return len(self._on_wire) < (_PIPELINE_DEPTH if self.pipelining else 1)
+
+    def _awaited_verb(self) -> str:
+        awaiting = self.core.awaiting
+        return awaiting.verb if awaiting is not None else "the last command"
+
+    def _abandon(self) -> None:
+        """Tell everybody who waits that no answer will come, oldest first."""
+        if not self._greeting.done() and self.failure is not None:
+            self._greeting.set_exception(self.failure)
+            self._greeting.exception()  # nobody may be waiting for it
+        abandoned = [*self._on_wire, *(done for _, done in self._waiting)]
+        self._on_wire.clear()
+        self._waiting.clear()
+        for done in abandoned:
+            self._loop.call_soon(done, None)
+
+    def _trace_event(self, event: Event) -> None:
+        if self._trace is no_trace:
+            return
+        if isinstance(event, Continuation):
+            self._trace("reply", "+ " + octets_note(len(event.challenge)))
+        elif isinstance(event, Reply) and event.body is not None:
+            self._trace("reply", f"{event.line} {octets_note(len(event.body))}")
+        else:
+            self._trace("reply", event.line)

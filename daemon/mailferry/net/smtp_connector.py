@@ -1,0 +1,159 @@
+"""Opens SMTP sessions: connect, greeting, EHLO (or HELO), STARTTLS, AUTH.
+
+No credentials on an unprotected link, no silent step down from STARTTLS, and what
+was said before TLS is forgotten (RFC 3207 s.4.2, RFC 4954 s.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailferry.errors import HopAuthenticationError, HopError, ProtocolError, TlsError
+from mailferry.net.credentials import Credentials, LoginMethod
+from mailferry.net.endpoint import Endpoint, TlsMode
+from mailferry.net.link import connect
+from mailferry.net.smtp_session import Answer, SmtpSession, unexpected
+from mailferry.net.trace import Trace, no_trace
+from mailferry.policy.classify import hop_failure
+from mailferry.protocol.sasl import choose_mechanism, fits_initial_response
+from mailferry.protocol.sasl_exchange import Mechanism
+from mailferry.protocol.smtp import SmtpConnection, SmtpReply
+from mailferry.protocol.smtp_commands import Auth, AuthCancel, AuthResponse, Ehlo, Helo, StartTls
+from mailferry.protocol.smtp_transaction import Continuation, Replied
+
+_AUTH_LINE_OCTETS = 12288
+"""RFC 4954 s.4: the longest line of an AUTH exchange."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpSettings:
+    """How to reach and use one next hop.
+
+    Attributes:
+        helo_name: our own name, in EHLO.
+        final_timeout_seconds: the wait after the end of the data.
+    """
+
+    endpoint: Endpoint
+    helo_name: str
+    credentials: Credentials | None = None
+    method: LoginMethod = LoginMethod.AUTO
+    final_timeout_seconds: float = 600.0
+    pipelining: bool = True
+    chunking: bool = True
+
+
+class SmtpConnector:
+    """Opens sessions to one next hop."""
+
+    def __init__(self, settings: SmtpSettings, trace: Callable[[], Trace] = lambda: no_trace) -> None:
+        self._settings = settings
+        self._trace = trace
+
+    async def open(self) -> SmtpSession:
+        """Return a session that is ready for transactions.
+
+        Raises:
+            TransportError: no connection, no TLS.
+            HopError: the server refused greeting, EHLO, STARTTLS or AUTH.
+            ProtocolError: the peer does not speak SMTP.
+            SecretError: the password could not be read.
+        """
+        settings = self._settings
+        link = await connect(settings.endpoint)
+        trace = self._trace()
+        core = SmtpConnection(
+            use_pipelining=settings.pipelining,
+            use_chunking=settings.chunking,
+            trace=None if trace is no_trace else trace,
+        )
+        session = SmtpSession(link, core, final_timeout_seconds=settings.final_timeout_seconds)
+        try:
+            await self._greet(session)
+            await self._hello(session)
+            if settings.endpoint.tls is TlsMode.STARTTLS:
+                await self._start_tls(session)
+            if settings.credentials is not None:
+                await self._log_in(session, settings.credentials)
+        except BaseException:  # a cancelled opening must not leave a socket behind either
+            link.close()
+            raise
+        return session
+
+    async def _greet(self, session: SmtpSession) -> None:
+        greeting = await session.greeting()
+        if not greeting.reply.positive:
+            raise hop_failure("greeting", greeting.reply)
+
+    async def _hello(self, session: SmtpSession) -> None:
+        reply = await _reply(session, Ehlo(self._settings.helo_name))
+        if reply.permanent and not session.core.closing:  # RFC 5321 s.4.1.4: then try HELO
+            reply = await _reply(session, Helo(self._settings.helo_name))
+        if not reply.positive:
+            raise hop_failure("ehlo", reply)
+
+    async def _start_tls(self, session: SmtpSession) -> None:
+        endpoint = self._settings.endpoint
+        if not session.features.starttls:
+            raise TlsError(
+                f"{endpoint}: the server does not offer STARTTLS; nothing was sent. "
+                'Use tls = "implicit" (465), or tls = "none" if that is what you want'
+            )
+        reply = await _reply(session, StartTls())
+        if not reply.positive:
+            raise hop_failure("starttls", reply)
+        await session.link.start_tls()
+        session.core.tls_established()
+        await self._hello(session)
+
+    async def _log_in(self, session: SmtpSession, credentials: Credentials) -> None:
+        name = self._mechanism_name(session, credentials)
+        mechanism = await credentials.mechanism(name)
+        reply = await _exchange(session, mechanism)
+        if not reply.positive:
+            raise hop_failure("auth", reply)
+        mechanism.finish()
+
+    def _mechanism_name(self, session: SmtpSession, credentials: Credentials) -> str:
+        endpoint, offered = self._settings.endpoint, session.features.auth_mechanisms
+        if self._settings.method is not LoginMethod.AUTO:
+            return self._settings.method.value
+        name = choose_mechanism(
+            offered, protected=session.link.protected, has_token=credentials.token is not None
+        )
+        if name is None:
+            what = ", ".join(sorted(offered)) or "no AUTH"
+            raise HopAuthenticationError(
+                f"{endpoint}: the server offers {what} here, nothing that is safe to use; set tls or auth"
+            )
+        return name
+
+
+async def _reply(session: SmtpSession, command: Ehlo | Helo | StartTls) -> SmtpReply:
+    answer = await session.ask(command)
+    if not isinstance(answer, Replied):
+        raise unexpected(answer)
+    return answer.reply
+
+
+async def _exchange(session: SmtpSession, mechanism: Mechanism) -> SmtpReply:
+    initial = mechanism.initial()
+    fits = initial is not None and fits_initial_response(f"AUTH {mechanism.name}", initial, _AUTH_LINE_OCTETS)
+    answer: Answer = await session.ask(Auth(mechanism.name, initial if fits else None))
+    held_back = None if fits else initial
+    while isinstance(answer, Continuation):
+        if held_back is not None:
+            response, held_back = held_back, None
+        else:
+            response = await _response(session, mechanism, answer.challenge)
+        answer = await session.ask(AuthResponse(response))
+    return answer.reply
+
+
+async def _response(session: SmtpSession, mechanism: Mechanism, challenge: bytes) -> bytes:
+    try:
+        return mechanism.respond(challenge)
+    except ProtocolError as error:
+        await session.ask(AuthCancel())
+        raise HopError(f"AUTH {mechanism.name}: {error}") from error

@@ -1,0 +1,173 @@
+"""One SMTP session: drives the core over a link and owns its deadlines.
+
+The waits are those of RFC 5321 s.4.5.3.2, or longer. Above all ten minutes after
+the final dot: to give up earlier there makes duplicates, since the server may have
+accepted the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from mailferry.errors import MailferryError, ProtocolError, RemoteProtocolError, TransportError
+from mailferry.net.link import Link
+from mailferry.protocol.smtp import (
+    Event,
+    Greeting,
+    SmtpConnection,
+    SmtpFeatures,
+    Transaction,
+    TransactionFinished,
+)
+from mailferry.protocol.smtp_commands import Command, Quit
+from mailferry.protocol.smtp_transaction import Continuation, Replied
+
+Answer = Replied | Continuation
+Finished = Callable[[TransactionFinished], None]
+
+QUIT_SECONDS = 5.0
+"""Nothing depends on the answer to QUIT (RFC 5321 s.4.1.1.10), so it gets little time."""
+
+
+class SmtpSession:
+    """A session that is ready for transactions (once `SmtpConnector` has opened it).
+
+    Attributes:
+        failure: why the session died, or None.
+        on_change: called when a transaction finished or the session died.
+    """
+
+    def __init__(self, link: Link, core: SmtpConnection, *, final_timeout_seconds: float = 600.0) -> None:
+        self.link = link
+        self.core = core
+        self.failure: MailferryError | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        self.transactions = 0
+        """How many have been begun."""
+        self._final_timeout_seconds = final_timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self._greeting: asyncio.Future[Greeting] = self._loop.create_future()
+        self._answer: asyncio.Future[Answer] | None = None
+        self._finished: dict[int, Finished] = {}
+        self._handling = False
+        link.reply_octets = lambda: self.core.receiving_octets
+
+    @property
+    def features(self) -> SmtpFeatures:
+        """What the server offers."""
+        return self.core.features
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether a transaction can begin now."""
+        return self.failure is None and self.core.can_begin
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is under way."""
+        return not self._finished
+
+    def begin(self, transaction: Transaction, finished: Finished) -> None:
+        """Begin a transaction; `finished` is called exactly once.
+
+        Raises:
+            LocalProtocolError: an address cannot be written; the session lives on.
+        """
+        self.core.begin(transaction)
+        self.transactions += 1
+        self._finished[id(transaction)] = finished
+        if not self._handling:
+            self._flush()
+
+    async def greeting(self) -> Greeting:
+        """Begin to read and wait for the greeting; raises what kills the session."""
+        self.link.expect("the greeting")
+        self.link.attach(self)
+        return await self._greeting
+
+    async def ask(self, command: Command, timeout_seconds: float | None = None) -> Answer:
+        """Send a plain command and wait for its reply; raises what kills the session."""
+        if self.failure is not None:
+            raise self.failure
+        self.core.send(command)
+        self._answer = self._loop.create_future()
+        self._flush(timeout_seconds)
+        return await self._answer
+
+    async def quit(self) -> None:
+        """End the session in good order; never raises, never takes long."""
+        if self.failure is None and self.idle and self.core.idle:
+            # Whatever comes of it, the session is over, and nothing was under way.
+            with contextlib.suppress(MailferryError):
+                await self.ask(Quit(), QUIT_SECONDS)
+        self.fail(TransportError("the session has ended with QUIT"))
+
+    def fail(self, error: MailferryError) -> None:
+        """End the session; every unfinished transaction is told."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.link.close()
+        for future in (self._greeting, self._answer):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody may be waiting for it
+        for event in self.core.connection_lost():
+            self._tell(event)
+        self.on_change()
+
+    # The link's side
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the core and hand its events out."""
+        try:
+            events = self.core.receive_data(data)
+        except ProtocolError as error:
+            self.fail(error)
+            return
+        self._handling = True
+        try:
+            for event in events:
+                self._handle(event)
+            if events:
+                self.on_change()
+        finally:
+            self._handling = False
+        if self.failure is None:
+            self._flush()
+
+    def link_lost(self, error: TransportError) -> None:
+        """The link died: so does the session."""
+        self.fail(error)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, TransactionFinished):
+            self._tell(event)
+        elif isinstance(event, Greeting):
+            self._greeting.set_result(event)
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_result(event)
+
+    def _tell(self, event: TransactionFinished) -> None:
+        finished = self._finished.pop(id(event.transaction), None)
+        if finished is not None:
+            finished(event)
+
+    def _flush(self, timeout_seconds: float | None = None) -> None:
+        octets = self.core.data_to_send()
+        if octets:
+            self.link.write(octets)
+        awaiting = self.core.awaiting
+        if not awaiting:
+            self.link.expect_nothing()
+        elif awaiting == "final":
+            self.link.expect("the reply to the end of the data", self._final_timeout_seconds)
+        else:
+            self.link.expect(f"the reply to {awaiting.upper()}", timeout_seconds)
+
+
+def unexpected(answer: Answer) -> RemoteProtocolError:
+    """Say that a challenge came where a reply was due."""
+    return RemoteProtocolError(f"a challenge in answer to {answer.command.verb}")

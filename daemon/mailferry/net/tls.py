@@ -1,0 +1,84 @@
+"""TLS contexts: verified by default, at least 1.2 (RFC 8314 s.4, RFC 8996).
+
+A pinned fingerprint replaces the chain and the name, since it says more than both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ssl
+from functools import lru_cache
+from pathlib import Path
+
+from mailferry.errors import TlsError
+from mailferry.net.endpoint import Endpoint
+
+
+def client_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """Return the context for an endpoint; contexts are shared, loading authorities is slow.
+
+    Raises:
+        TlsError: the CA file cannot be used.
+    """
+    return _context(endpoint.ca_file, endpoint.fingerprint is not None)
+
+
+@lru_cache(maxsize=64)
+def _context(ca_file: Path | None, pinned: bool) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise TlsError(f"tls_ca_file {ca_file}: cannot be used: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if pinned:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # check_fingerprint does it after the handshake
+    return context
+
+
+def check_fingerprint(endpoint: Endpoint, certificate: bytes | None) -> None:
+    """Compare the peer's certificate (DER) with the pinned fingerprint, if there is one.
+
+    Raises:
+        TlsError: it is another one.
+    """
+    if endpoint.fingerprint is None:
+        return
+    presented = hashlib.sha256(certificate or b"").hexdigest()
+    if not hmac.compare_digest(presented, endpoint.fingerprint):
+        raise TlsError(
+            f"{endpoint}: the certificate's SHA-256 fingerprint is {presented}, "
+            f"tls_fingerprint says {endpoint.fingerprint}: another server, or a renewed certificate"
+        )
+
+
+def explain(endpoint: Endpoint, error: Exception) -> str:
+    """Say what a failed handshake means and what to do about it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{endpoint}: certificate refused: {error.verify_message}. {_advice(error)}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or str(error)
+        return (
+            f"{endpoint}: TLS handshake failed: {reason}. "
+            'Check that port and tls agree ("implicit" on 995/465, "starttls" on 110/25/587)'
+        )
+    return f"{endpoint}: TLS handshake failed: {error or type(error).__name__}"
+
+
+# OpenSSL's X509_V_ERR_* numbers: https is not our subject, but the codes are the same.
+_EXPIRED = 10
+_SELF_SIGNED = (18, 19)
+_UNKNOWN_ISSUER = (20, 21)
+_WRONG_NAME = (62, 64)
+
+
+def _advice(error: ssl.SSLCertVerificationError) -> str:
+    code = error.verify_code
+    if code == _EXPIRED:
+        return "It has expired: ask the server's operator to renew it, or check this machine's clock"
+    if code in _SELF_SIGNED or code in _UNKNOWN_ISSUER:
+        return "If it is the right server, give its authority in tls_ca_file or pin it with tls_fingerprint"
+    if code in _WRONG_NAME:
+        return "Use the name that the certificate is for as host, or pin it with tls_fingerprint"
+    return "The server's operator can tell why; nothing was sent"
