@@ -1,1 +1,285 @@
-"""The composition root: settings become objects, objects become a running daemon."""
+"""The composition root: settings become objects, objects become a running daemon.
+
+Every object is made here and handed what it needs; nothing registers itself, no
+module holds state.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from prometheus_client import CollectorRegistry
+
+from mailferry import __version__
+from mailferry.config.models import (
+    MaildirDestinationSettings,
+    MaildropSettings,
+    Settings,
+    SmtpDestinationSettings,
+)
+from mailferry.destinations.letter import Envelope
+from mailferry.destinations.maildir import MaildirDestination
+from mailferry.destinations.smtp import SmtpDestination, SmtpLimits
+from mailferry.events import WireTraced
+from mailferry.ledger.store import SqlLedger
+from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
+from mailferry.net.credentials import Credentials, LoginMethod
+from mailferry.net.endpoint import Endpoint, TlsMode
+from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
+from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
+from mailferry.net.trace import Direction, Trace, no_trace
+from mailferry.policy.plan import Oversize, Retention
+from mailferry.ports import Destination, Emit
+from mailferry.runtime.caps import SessionCaps
+from mailferry.runtime.schedule import Schedule, Timetable
+from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
+from mailferry.runtime.turn import Maildrop, Turns
+from mailferry.services.budget import MemoryBudget
+from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.poll import PollReport
+from mailferry.services.route import Route
+from mailferry.telemetry.events import EventLog
+from mailferry.telemetry.fanout import fan_out
+from mailferry.telemetry.logging import configure_logging
+from mailferry.telemetry.metrics import Metrics
+from mailferry.web.server import WebServer
+
+Standings = Mapping[tuple[StandingKind, str], StandingRecord]
+
+_REPLY_OVERHEAD_OCTETS = 64 * 1024
+"""What a message may exceed its listed size by: servers count line ends differently."""
+
+
+class Application:
+    """A configured mailferry; `opened` starts its parts and stops them again."""
+
+    def __init__(self, settings: Settings, *, log_stream: TextIO = sys.stderr) -> None:
+        self.settings = settings
+        self.registry = CollectorRegistry()
+        self._maildrops = {name: m for name, m in settings.maildrop.items() if m.enabled}
+        self._log = self._make_log(log_stream)
+        self.metrics = Metrics(
+            self.registry,
+            maildrops=list(self._maildrops),
+            destinations=[name for name, d in settings.destination.items() if d.enabled],
+            etrn_nodes=[node for etrn in settings.etrn.values() if etrn.enabled for node in etrn.nodes],
+            version=__version__,
+        )
+        self.emit: Emit = fan_out(self._log, self.metrics.observe)
+
+    def _make_log(self, stream: TextIO) -> EventLog:
+        daemon = self.settings.daemon
+        level = "debug" if daemon.trace else daemon.log_level
+        make_logger = configure_logging(format=daemon.log_format, level=level, stream=stream)
+        return EventLog(make_logger())
+
+    def listen_to_events(self, sink: Emit) -> None:
+        """Let one more sink hear every event; before `opened`."""
+        self.emit = fan_out(self._log, self.metrics.observe, sink)
+
+    async def run(self) -> None:
+        """Run as a daemon until a signal asks for the end.
+
+        Raises:
+            StoreError: the ledger cannot be used.
+            MailferryError: the HTTP port cannot be had.
+        """
+        async with self.opened() as supervisor, self._web(supervisor):
+            await supervisor.run()
+
+    async def run_once(
+        self,
+        names: Sequence[str],
+        on_end: Callable[[MaildropName, PollReport | None], None],
+    ) -> None:
+        """Poll some maildrops (all when none is named) once."""
+        chosen = [MaildropName(name) for name in names or self._maildrops]
+        async with self.opened() as supervisor:
+            await supervisor.run_once(chosen, on_end)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Supervisor]:
+        """Open the ledger and put everything together around it."""
+        settings = self.settings
+        state_dir = settings.daemon.state_dir
+        journal = state_dir / "receipts.journal"
+        async with SqlLedger(settings.ledger_url, journal_path=journal, emit=self.emit) as ledger:
+            standings = await ledger.standings()
+            self.metrics.restore(standings.values(), time.time())
+            yield self._assemble(ledger, standings)
+
+    def _assemble(self, ledger: SqlLedger, standings: Standings) -> Supervisor:
+        daemon = self.settings.daemon
+        routes = self._routes(standings)
+        surroundings = Surroundings(
+            ledger=ledger,
+            destinations=routes,
+            budget=MemoryBudget(daemon.memory_budget),
+            emit=self.emit,
+            clock=time.time,
+        )
+        caps = SessionCaps(daemon.max_sessions, daemon.max_sessions_per_host)
+        schedule = Schedule(time.time, start_rate_per_second=daemon.start_rate)
+        self.metrics.set_memory_in_use(lambda: surroundings.budget.in_use_octets)
+        self.metrics.set_open_sessions("pop3", lambda: caps.in_use)
+        self.metrics.set_schedule_lag(lambda: schedule.lag_seconds)
+
+        def changed_routes() -> list[StandingRecord]:
+            changed = (route.changed_standing() for route in routes.values())
+            return [standing for standing in changed if standing is not None]
+
+        turns: dict[MaildropName, tuple[Turns, Timetable]] = {}
+        for text, maildrop in self._maildrops.items():
+            name = MaildropName(text)
+            standing = standings.get((StandingKind.MAILDROP, text))
+            turn = Turns(self._maildrop(name, maildrop), surroundings, caps, changed_routes, standing)
+            turns[name] = (turn, _timetable(maildrop))
+        life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
+        return Supervisor(life, surroundings, turns, schedule)
+
+    # Destinations
+
+    def _routes(self, standings: Standings) -> dict[DestinationName, Route]:
+        routes: dict[DestinationName, Route] = {}
+        hostname = self.settings.hostname
+        for text, settings in self.settings.destination.items():
+            if not settings.enabled:
+                continue
+            name = DestinationName(text)
+            inner = self._destination(name, settings, hostname)
+            standing = standings.get((StandingKind.DESTINATION, text))
+            routes[name] = Route(inner, self.emit, time.time, random.random, standing)
+        return routes
+
+    def _destination(
+        self,
+        name: DestinationName,
+        settings: SmtpDestinationSettings | MaildirDestinationSettings,
+        hostname: str,
+    ) -> Destination:
+        if isinstance(settings, MaildirDestinationSettings):
+            return MaildirDestination(name, settings.path)
+        smtp = SmtpSettings(
+            endpoint=_endpoint(settings),
+            helo_name=hostname,
+            credentials=_credentials(settings),
+            method=LoginMethod(settings.auth),
+            final_timeout_seconds=settings.final_timeout,
+            pipelining=settings.pipelining,
+            chunking=settings.chunking,
+        )
+        return SmtpDestination(
+            name,
+            SmtpConnector(smtp, self._tracer(f"destination.{name}")),
+            Envelope(settings.sender, tuple(settings.recipients), hostname),
+            SmtpLimits(settings.max_sessions, settings.messages_per_session),
+        )
+
+    # Maildrops
+
+    def _maildrop(self, name: MaildropName, settings: MaildropSettings) -> Maildrop:
+        policy = MaildropPolicy(
+            maildrop=name,
+            server=settings.host,
+            destinations=tuple(DestinationName(destination) for destination in settings.deliver),
+            retention=_retention(settings.keep),
+            prefetch=settings.prefetch,
+            max_size_octets=settings.max_size,
+            oversize=Oversize(settings.oversize),
+        )
+        credentials = _credentials(settings)
+        assert credentials is not None  # a maildrop's username is required
+        pop3 = Pop3Settings(
+            endpoint=_endpoint(settings),
+            credentials=credentials,
+            method=LoginMethod(settings.auth),
+            allow_cleartext=settings.allow_cleartext,
+            pipelining=settings.pipelining,
+            message_limit_octets=settings.max_size + settings.max_size // 8 + _REPLY_OVERHEAD_OCTETS,
+        )
+        return Maildrop(policy, Pop3Connector(pop3, self._tracer(f"maildrop.{name}")))
+
+    def _tracer(self, peer: str) -> Callable[[], Trace]:
+        if not self.settings.daemon.trace:
+            return lambda: no_trace
+
+        def trace(direction: Direction, text: str) -> None:
+            self.emit(WireTraced(peer, direction, text))
+
+        return lambda: trace
+
+    # HTTP
+
+    @asynccontextmanager
+    async def _web(self, supervisor: Supervisor) -> AsyncIterator[None]:
+        host, port = self.settings.http.host, self.settings.http.port
+        if host is None or port is None:
+            yield
+            return
+        server = WebServer(host=host, port=port, registry=self.registry, health=_Health(supervisor))
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop()
+
+
+class _Health:
+    """Answers /healthz and /readyz."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def live(self) -> tuple[bool, dict[str, Any]]:
+        """The event loop answers, so it lives; the schedule must run with it."""
+        supervisor = self._supervisor
+        well = supervisor.schedule_running or not supervisor.started or supervisor.stopping
+        return well, {"version": __version__}
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Configured, ledger open, schedule running, not on its way out."""
+        supervisor = self._supervisor
+        well = supervisor.started and supervisor.schedule_running and not supervisor.stopping
+        return well, {"version": __version__, "maildrops": supervisor.maildrop_count}
+
+
+def _endpoint(settings: MaildropSettings | SmtpDestinationSettings) -> Endpoint:
+    return Endpoint(
+        host=settings.host,
+        port=settings.resolved_port,
+        tls=TlsMode(settings.tls),
+        ca_file=Path(settings.tls_ca_file) if settings.tls_ca_file else None,
+        fingerprint=settings.tls_fingerprint,
+        source_address=settings.source_address,
+        connect_timeout_seconds=settings.connect_timeout,
+        timeout_seconds=settings.timeout,
+    )
+
+
+def _credentials(settings: MaildropSettings | SmtpDestinationSettings) -> Credentials | None:
+    if settings.username is None:
+        return None
+    token = settings.oauth2_token if isinstance(settings, MaildropSettings) else None
+    return Credentials(
+        username=settings.username,
+        password=settings.password.reveal if settings.password else None,
+        token=token.reveal if token else None,
+    )
+
+
+def _retention(keep: bool | float) -> Retention:
+    if isinstance(keep, bool):
+        return Retention(None if keep else 0.0)
+    return Retention(float(keep))
+
+
+def _timetable(settings: MaildropSettings) -> Timetable:
+    if settings.cron:
+        return Timetable(cron=settings.cron, jitter_seconds=settings.resolved_jitter)
+    return Timetable(every_seconds=settings.every, jitter_seconds=settings.resolved_jitter)

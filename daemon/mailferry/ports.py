@@ -53,6 +53,9 @@ class Ledger(Protocol):
     async def known_messages(self, maildrop: MaildropName) -> Mapping[Uidl, KnownMessage]:
         """Return every message of the maildrop that is not gone."""
 
+    async def prune(self, before: float) -> int:
+        """Delete rows of gone messages last touched before that time; return how many."""
+
     async def standings(self) -> Mapping[tuple[StandingKind, str], StandingRecord]:
         """Return all standings."""
 
@@ -77,15 +80,21 @@ class Destination(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MaildropListing:
-    """STAT, LIST and UIDL of one session, in agreement.
+    """STAT, LIST and UIDL of one session, put together.
 
     Attributes:
-        messages: in the order of message numbers.
+        messages: in the order of message numbers; one that LIST or UIDL left out
+            is not among them.
         has_uidls: whether the server knows UIDL at all.
+        complete: whether the three agree. If not, a message that is missing here
+            may still be there.
+        octets: the size of the maildrop as STAT has it.
     """
 
     messages: tuple[ListedMessage, ...]
     has_uidls: bool
+    complete: bool
+    octets: int
 
 
 @dataclass(frozen=True, slots=True)

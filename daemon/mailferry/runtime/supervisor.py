@@ -1,0 +1,180 @@
+"""The daemon's life: start, wait for a signal, drain, end.
+
+On SIGTERM or SIGINT nothing new begins; what is between a 250 and its row is
+finished, sessions are closed with QUIT, all within the stop timeout. A second
+signal ends at once. Nothing is lost either way: the ledger tells the next start
+where each message stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mailferry.errors import StoreError
+from mailferry.events import DaemonStarted, DaemonStopped, DaemonStopping
+from mailferry.model import MaildropName
+from mailferry.runtime.schedule import Schedule, Timetable
+from mailferry.runtime.turn import Turns
+from mailferry.services.context import Surroundings
+from mailferry.services.poll import PollReport
+
+_PRUNE_EVERY_SECONDS = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorSettings:
+    """How the daemon starts and stops.
+
+    Attributes:
+        history_seconds: how long rows of messages that are gone are kept.
+    """
+
+    version: str
+    stop_timeout_seconds: float
+    history_seconds: float
+
+
+class Supervisor:
+    """Runs the turns of all maildrops, by schedule or once."""
+
+    def __init__(
+        self,
+        settings: SupervisorSettings,
+        surroundings: Surroundings,
+        turns: Mapping[MaildropName, tuple[Turns, Timetable]],
+        schedule: Schedule,
+    ) -> None:
+        self.started = False
+        self.stopping = False
+        self._settings = settings
+        self._turns = turns
+        self._destinations = list(surroundings.destinations.values())
+        self._ledger = surroundings.ledger
+        self._schedule = schedule
+        self._emit = surroundings.emit
+        self._clock = surroundings.clock
+        self._pruning: asyncio.Task[None] | None = None
+        self._stop_asked = asyncio.Event()
+
+    @property
+    def schedule_running(self) -> bool:
+        """Whether maildrops have their turns."""
+        return self._schedule.running
+
+    @property
+    def maildrop_count(self) -> int:
+        """How many maildrops there are."""
+        return len(self._turns)
+
+    async def run(self) -> None:
+        """Run by schedule until a signal asks for the end."""
+        with self._signals():
+            self._start_schedule()
+            self.started = True
+            self._emit(DaemonStarted(self._settings.version, len(self._turns), len(self._destinations)))
+            await self._stop_asked.wait()
+            await self._drain()
+
+    async def run_once(
+        self, names: Sequence[MaildropName], on_end: Callable[[MaildropName, PollReport | None], None]
+    ) -> None:
+        """Poll these maildrops now, whatever their schedule and pauses say, then drain."""
+        with self._signals():
+            self.started = True
+            tasks = {name: self._turns[name][0].start(despite_pause=True) for name in names}
+            waits = [self._tell_end(name, task, on_end) for name, task in tasks.items() if task is not None]
+            ended = asyncio.ensure_future(asyncio.gather(*waits))
+            stopped = asyncio.ensure_future(self._stop_asked.wait())
+            await _first_of(ended, stopped)
+            stopped.cancel()
+            await self._drain()
+            await ended
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Begin the end; called by a signal."""
+        if self._stop_asked.is_set():
+            return
+        self.stopping = True
+        self._emit(DaemonStopping(reason))
+        self._stop_asked.set()
+
+    async def _tell_end(
+        self,
+        name: MaildropName,
+        task: asyncio.Task[PollReport | None],
+        on_end: Callable[[MaildropName, PollReport | None], None],
+    ) -> None:
+        await asyncio.wait({task})
+        on_end(name, None if task.cancelled() else task.result())
+
+    def _start_schedule(self) -> None:
+        for name, (turns, timetable) in self._turns.items():
+            self._schedule.add(name, timetable, turns.start)
+        self._schedule.add("history pruning", Timetable(every_seconds=_PRUNE_EVERY_SECONDS), self._prune)
+        self._schedule.start()
+
+    def _prune(self) -> None:
+        before = self._clock() - self._settings.history_seconds
+        self._pruning = asyncio.get_running_loop().create_task(self._prune_rows(before))
+
+    async def _prune_rows(self, before: float) -> None:
+        try:
+            await self._ledger.prune(before)
+        except StoreError:
+            return  # told as an event by the ledger; the next run prunes what this one did not
+
+    async def _drain(self) -> None:
+        """Let what is under way reach a safe point, within the stop timeout."""
+        self._schedule.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.stop_timeout_seconds
+        running = [turns for turns, _ in self._turns.values()]
+        for turns in running:
+            turns.stop()
+        clean = await self._drain_destinations(deadline)
+        for turns in running:
+            clean &= await turns.wait_ended(deadline - loop.time())
+        self._emit(DaemonStopped(clean))
+
+    async def _drain_destinations(self, deadline: float) -> bool:
+        drains = [asyncio.ensure_future(destination.drain()) for destination in self._destinations]
+        if not drains:
+            return True
+        left = max(deadline - asyncio.get_running_loop().time(), 0)
+        _, late = await asyncio.wait(drains, timeout=left)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*drains, return_exceptions=True)
+        return not late
+
+    def _signals(self) -> _SignalHandlers:
+        return _SignalHandlers(self.ask_to_stop)
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+class _SignalHandlers:
+    """SIGTERM and SIGINT ask for the end; a second one gets the system's own treatment."""
+
+    def __init__(self, ask: Callable[[str], None]) -> None:
+        self._ask = ask
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._handle, number)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    def _handle(self, number: signal.Signals) -> None:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        self._ask(signal.Signals(number).name)

@@ -1,0 +1,181 @@
+"""The turns of one maildrop: never two at once, not before its pause is over, remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mailferry.errors import LoginDelayedError, StoreError
+from mailferry.events import MaildropAuthRejected, MaildropRecovered, PollFailed, PollFinished
+from mailferry.model import LedgerRecord, MaildropName, StandingKind, StandingRecord
+from mailferry.policy.poll_result import PollResult, backoff_after, poll_result
+from mailferry.ports import MaildropConnector
+from mailferry.runtime.caps import SessionCaps
+from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.poll import Poll, PollReport
+
+_bugs = logging.getLogger("mailferry.bugs")
+
+
+@dataclass(frozen=True, slots=True)
+class Maildrop:
+    """One configured maildrop, ready to be polled."""
+
+    policy: MaildropPolicy
+    connector: MaildropConnector
+
+
+class Turns:
+    """Polls one maildrop when asked to, and remembers how it fared."""
+
+    def __init__(
+        self,
+        maildrop: Maildrop,
+        surroundings: Surroundings,
+        caps: SessionCaps,
+        route_standings: Callable[[], Sequence[StandingRecord]],
+        standing: StandingRecord | None,
+    ) -> None:
+        self.name: MaildropName = maildrop.policy.maildrop
+        self.standing = standing or StandingRecord(StandingKind.MAILDROP, self.name)
+        self._maildrop = maildrop
+        self._around = surroundings
+        self._caps = caps
+        self._route_standings = route_standings
+        self._task: asyncio.Task[PollReport | None] | None = None
+        self._poll: Poll | None = None
+        self._stopping = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a turn is under way (or waits for its place)."""
+        return self._task is not None
+
+    def start(self, *, despite_pause: bool = False) -> asyncio.Task[PollReport | None] | None:
+        """Begin a turn; None when one is under way, or it is too early for one."""
+        if self._task is not None or self._stopping:
+            return None
+        if not despite_pause and self._around.clock() < self.standing.not_before:
+            return None
+        self._task = asyncio.get_running_loop().create_task(self._take(), name=f"poll {self.name}")
+        return self._task
+
+    def stop(self) -> None:
+        """Begin no more turns; let the present one finish what is under way."""
+        self._stopping = True
+        if self._poll is not None:
+            self._poll.stop()
+
+    async def wait_ended(self, deadline_seconds: float) -> bool:
+        """Wait for the present turn; cancel it at the deadline and return False then."""
+        task = self._task
+        if task is None:
+            return True
+        done, _ = await asyncio.wait({task}, timeout=max(deadline_seconds, 0))
+        if done:
+            return True
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+
+    async def _take(self) -> PollReport | None:
+        try:
+            async with self._caps.place(self._maildrop.policy.server):
+                if self._stopping:
+                    return None
+                return await self._run_poll()
+        finally:
+            self._task = None
+            self._poll = None
+
+    async def _run_poll(self) -> PollReport:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._poll = poll = Poll(self._maildrop.policy, self._maildrop.connector, self._around)
+        try:
+            report = await poll.run()
+        except Exception as error:  # noqa: BLE001  a bug of ours must stay one maildrop's trouble
+            _bugs.exception("poll of %s", self.name)
+            report = poll.report
+            report.failure = error
+        except asyncio.CancelledError:
+            self._tell(poll.report, PollResult.STOPPED, loop.time() - began)
+            raise
+        result = poll_result(report.failure)
+        self._learn(report, result)
+        self._tell(report, result, loop.time() - began)
+        await self._remember()
+        return report
+
+    def _learn(self, report: PollReport, result: PollResult) -> None:
+        now = self._around.clock()
+        if result is not PollResult.OK:
+            self._learn_failure(report, result, now)
+            return
+        if self.standing.consecutive_failures:
+            self._around.emit(MaildropRecovered(self.name, self.standing.consecutive_failures))
+        delay = report.login_delay_seconds or 0.0
+        self.standing = replace(
+            self.standing,
+            last_success_at=now,
+            consecutive_failures=0,
+            not_before=now + delay,
+            login_delay_seconds=delay,
+        )
+
+    def _learn_failure(self, report: PollReport, result: PollResult, now: float) -> None:
+        failures = self.standing.consecutive_failures + 1
+        pause = backoff_after(result).pause_seconds(failures, self._around.chance())
+        if isinstance(report.failure, LoginDelayedError):
+            pause = report.failure.retry_after_seconds
+        self.standing = replace(
+            self.standing,
+            last_error_at=now,
+            last_error=f"{result}: {report.failure}"[:1000],
+            consecutive_failures=failures,
+            not_before=now + pause,
+        )
+
+    def _tell(self, report: PollReport, result: PollResult, seconds: float) -> None:
+        emit, standing = self._around.emit, self.standing
+        if report.failure is not None:
+            text = str(report.failure) or type(report.failure).__name__
+            emit(
+                PollFailed(
+                    self.name,
+                    report.poll_id,
+                    result,
+                    text,
+                    standing.consecutive_failures,
+                    standing.not_before,
+                )
+            )
+            if result is PollResult.AUTH_REJECTED:
+                emit(MaildropAuthRejected(self.name, text, standing.consecutive_failures))
+        emit(
+            PollFinished(
+                maildrop=self.name,
+                poll_id=report.poll_id,
+                result=result,
+                duration_seconds=seconds,
+                listed=report.listed,
+                relayed=report.relayed,
+                deferred=report.deferred,
+                rejected=report.rejected,
+                skipped=report.skipped,
+                deleted=report.deleted,
+                waiting=report.waiting,
+                maildrop_octets=report.octets,
+            )
+        )
+
+    async def _remember(self) -> None:
+        rows: list[LedgerRecord] = [self.standing, *self._route_standings()]
+        try:
+            await self._around.ledger.save(rows)
+        except StoreError:
+            # The ledger has told its failure as an event; the standing is kept in
+            # memory and written with the next turn.
+            return

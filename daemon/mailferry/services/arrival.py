@@ -1,0 +1,107 @@
+"""From the octets that RETR brought to a message that destinations can take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mailferry.message.digest import content_digest, header_digest
+from mailferry.message.headers import return_path, split_header
+from mailferry.message.oversize import header_only_notice
+from mailferry.message.summary import summarise
+from mailferry.model import FetchedMessage, ListedMessage, MessageRecord, MessageState, Uidl
+from mailferry.policy.backoff import FETCH_BACKOFF
+from mailferry.policy.plan import FetchOrder, Identified
+from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.parcel import Parcel
+
+
+def make_parcel(
+    order: FetchOrder,
+    uidl: Uidl,
+    octets: bytes,
+    policy: MaildropPolicy,
+    surroundings: Surroundings,
+    *,
+    protected: bool,
+) -> Parcel:
+    """Turn what was fetched into a parcel with its first row (not yet written)."""
+    now = surroundings.clock()
+    header, _ = split_header(octets)
+    content = octets
+    if order.header_only:
+        content = header_only_notice(
+            octets,
+            size_octets=order.listed.size_octets,
+            limit_octets=policy.max_size_octets,
+            server=policy.server,
+        )
+    record = order.known.message if order.known else new_record(order.listed, uidl, policy, surroundings)
+    message = FetchedMessage(
+        maildrop=policy.maildrop,
+        message_id=record.message_id,
+        uidl=uidl,
+        content=content,
+        header_digest=header_digest(header),
+        content_digest=content_digest(content),
+        envelope_sender=return_path(header) or "",
+        summary=summarise(header),
+        fetched_at=now,
+        fetched_from=policy.server,
+        fetched_with="POP3S" if protected else "POP3",
+    )
+    return Parcel(order, message, _filled(record, message))
+
+
+def new_record(
+    listed: ListedMessage, uidl: Uidl, policy: MaildropPolicy, surroundings: Surroundings
+) -> MessageRecord:
+    """Make the row of a message that the ledger does not know."""
+    now = surroundings.clock()
+    return MessageRecord(
+        message_id=surroundings.new_message_id(),
+        maildrop=policy.maildrop,
+        uidl=uidl,
+        state=MessageState.DEFERRED,
+        size_octets=listed.size_octets,
+        first_seen_at=now,
+        updated_at=now,
+    )
+
+
+def skipped_record(message: Identified, policy: MaildropPolicy, surroundings: Surroundings) -> MessageRecord:
+    """Make the row of a message that is too large to be fetched."""
+    size = message.listed.size_octets
+    return replace(
+        new_record(message.listed, message.uidl, policy, surroundings),
+        state=MessageState.SKIPPED,
+        reason=f"too large: {size} octets, max_size is {policy.max_size_octets}",
+    )
+
+
+def failed_record(
+    order: FetchOrder, uidl: Uidl, why: str, policy: MaildropPolicy, surroundings: Surroundings
+) -> MessageRecord:
+    """Make the row of a message that the server listed but did not hand over."""
+    record = order.known.message if order.known else new_record(order.listed, uidl, policy, surroundings)
+    attempts = record.fetch_attempts + 1
+    now = surroundings.clock()
+    return replace(
+        record,
+        fetch_attempts=attempts,
+        next_fetch_at=now + FETCH_BACKOFF.pause_seconds(attempts, surroundings.chance()),
+        updated_at=now,
+        reason=why[:1000],
+    )
+
+
+def _filled(record: MessageRecord, message: FetchedMessage) -> MessageRecord:
+    return replace(
+        record,
+        header_digest=message.header_digest,
+        content_digest=message.content_digest,
+        sender=message.summary.sender,
+        recipient=message.summary.recipient,
+        subject=message.summary.subject,
+        fetch_attempts=0,
+        next_fetch_at=0.0,
+    )

@@ -1,0 +1,75 @@
+"""DELE, and what it takes to be allowed to send it.
+
+A message is marked only when a synced row says that every destination has it. A
+row that was pending before may speak of an earlier message with the same UIDL, so
+that one is compared first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mailferry.model import KnownMessage, ListedMessage, MessageRecord, MessageState
+from mailferry.policy.plan import DeleteOrder
+from mailferry.ports import Clock, Ledger, MaildropSession
+from mailferry.services.identity import has_same_header
+
+
+class Deletions:
+    """Marks messages in one session and knows which became marked."""
+
+    def __init__(self, session: MaildropSession, ledger: Ledger, clock: Clock) -> None:
+        self.marked: list[MessageRecord] = []
+        """Gone once the session's QUIT is confirmed."""
+        self._session = session
+        self._ledger = ledger
+        self._clock = clock
+
+    def mark(self, record: MessageRecord, message_number: int, done: Callable[[], None]) -> None:
+        """Send DELE for a message whose row is synced; `done` when it was answered."""
+
+        def answered(ok: bool, _text: str) -> None:
+            if ok:
+                self.marked.append(record)
+            done()
+
+        self._session.delete(message_number, answered)
+
+    async def carry_out(self, orders: Sequence[DeleteOrder]) -> list[DeleteOrder]:
+        """Mark what earlier polls left to delete; return the orders whose message is another one.
+
+        Raises:
+            StoreError: a row could not be written, so nothing was marked.
+        """
+        fit, changed = await self._compare(orders)
+        now = self._clock()
+        pending = [
+            replace(order.known.message, state=MessageState.DELETE_PENDING, updated_at=now) for order in fit
+        ]
+        fresh = [
+            record
+            for record, order in zip(pending, fit, strict=True)
+            if order.known.message.state is not MessageState.DELETE_PENDING
+        ]
+        if fresh:
+            await self._ledger.save(fresh)
+        for record, order in zip(pending, fit, strict=True):
+            self.mark(record, order.listed.message_number, lambda: None)
+        return changed
+
+    async def _compare(self, orders: Sequence[DeleteOrder]) -> tuple[list[DeleteOrder], list[DeleteOrder]]:
+        same = await asyncio.gather(*(self._may_delete(order) for order in orders))
+        fit = [order for order, is_same in zip(orders, same, strict=True) if is_same]
+        changed = [order for order, is_same in zip(orders, same, strict=True) if not is_same]
+        return fit, changed
+
+    async def _may_delete(self, order: DeleteOrder) -> bool:
+        return not order.verify or await self._is_same(order.listed, order.known)
+
+    async def _is_same(self, listed: ListedMessage, known: KnownMessage) -> bool:
+        digest = known.message.header_digest
+        if digest and self._session.traits.has_top:
+            return await has_same_header(self._session, listed, digest)
+        return listed.size_octets == known.message.size_octets

@@ -1,0 +1,291 @@
+"""Messages on their way from one POP3 session to their destinations.
+
+Per message: RETR -> destinations -> row synced -> DELE. Several messages are on
+the way at once, so that delivery of one overlaps the download of the next; how
+many is bounded by `prefetch` and by the memory budget that all maildrops share.
+
+It works by callbacks rather than a task per message: what one chunk of the peer
+brought is handled in one go, and rows share a commit.
+
+The order that must never change (RFC 1939 s.6, RFC 5321 s.6.1, RFC 1047):
+`Ledger.note` directly after the acceptance, so that the death of the process
+cannot forget it; DELE only once the ledger has synced that every destination
+accepted; `gone` only after QUIT was answered with +OK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from mailferry.errors import StoreError
+from mailferry.model import (
+    DeliveryRecord,
+    DeliveryReport,
+    DeliveryState,
+    DestinationName,
+    KnownMessage,
+    LedgerRecord,
+    MessageRecord,
+    MessageState,
+    Uidl,
+)
+from mailferry.policy.plan import FetchOrder, unsettled_destinations
+from mailferry.ports import MaildropSession
+from mailferry.services.arrival import failed_record, make_parcel
+from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.deletions import Deletions
+from mailferry.services.identity import Identities
+from mailferry.services.parcel import Parcel
+from mailferry.services.story import Story
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one poll did, counted in deliveries."""
+
+    relayed: int = 0
+    deferred: int = 0
+    rejected: int = 0
+
+
+class Pipeline:
+    """Carries out the fetch orders of one poll."""
+
+    def __init__(
+        self,
+        policy: MaildropPolicy,
+        surroundings: Surroundings,
+        session: MaildropSession,
+        deletions: Deletions,
+        story: Story,
+    ) -> None:
+        self.tally = Tally()
+        self.store_failure: Exception | None = None
+        """Why nothing more may be relayed: a row could not be written."""
+        self._policy = policy
+        self._around = surroundings
+        self._session = session
+        self._deletions = deletions
+        self._story = story
+        self._identities = Identities()
+        self._known: Mapping[Uidl, KnownMessage] = {}
+        self._orders: deque[FetchOrder] = deque()
+        self._asked_budget_for: FetchOrder | None = None
+        self._in_flight = 0
+        self._fetching = 0
+        self._open_steps = 0
+        self._blamed = False
+        self._stopped = False
+        self._moved_at = 0.0
+        self._finished = asyncio.Event()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every order has come to its end."""
+        return self._finished.is_set()
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the POP3 session still has something to hand over."""
+        return bool(self._fetching or self._orders or self._asked_budget_for)
+
+    @property
+    def moved_at(self) -> float:
+        """When something last happened to a message (the loop's clock)."""
+        return self._moved_at
+
+    def start(
+        self, orders: Sequence[FetchOrder], known: Mapping[Uidl, KnownMessage], identities: Identities
+    ) -> None:
+        """Begin; `known` and `identities` recognise messages that only their content identifies."""
+        self._known = known
+        self._identities = identities
+        self._orders.extend(orders)
+        self._pump()
+        self._check_finished()
+
+    def stop(self) -> None:
+        """Fetch nothing more; what is on its way is finished."""
+        self._stopped = True
+        self._orders.clear()
+        if self._asked_budget_for is not None:
+            self._asked_budget_for = None
+            self._around.budget.withdraw(self._granted)
+        self._check_finished()
+
+    async def wait_finished(self) -> None:
+        """Wait until every order has come to its end, well or not."""
+        await self._finished.wait()
+
+    # Fetching
+
+    def _pump(self) -> None:
+        while self._orders and self._asked_budget_for is None and self._in_flight < self._policy.prefetch:
+            if self._session.failure is not None or self.store_failure is not None:
+                self._orders.clear()
+                return
+            order = self._orders.popleft()
+            if not any(self._around.destinations[name].available for name in order.destinations):
+                continue  # its routes went down meanwhile: leave it on the server
+            if self._around.budget.take(_octets_for(order), self._granted):
+                self._fetch(order)
+            else:
+                self._asked_budget_for = order
+
+    def _granted(self) -> None:
+        order = self._asked_budget_for
+        if order is None:  # stopped in the meantime
+            return
+        self._asked_budget_for = None
+        self._fetch(order)
+        self._pump()
+
+    def _fetch(self, order: FetchOrder) -> None:
+        self._in_flight += 1
+        self._fetching += 1
+        self._open_steps += 1
+        ask = self._session.top if order.header_only else self._session.retrieve
+        ask(order.listed, partial(self._fetched, order))
+
+    def _fetched(self, order: FetchOrder, octets: bytes | None, why: str) -> None:
+        self._fetching -= 1
+        self._moved()
+        if octets is None:
+            self._not_fetched(order, why)
+        else:
+            self._arrived(order, octets)
+        self._step_done()
+
+    def _arrived(self, order: FetchOrder, octets: bytes) -> None:
+        if order.uidl is not None:
+            self._send_on(order, order.uidl, octets)
+            return
+        uidl = self._identities.of(octets)
+        known = self._known.get(uidl)
+        if known is None:
+            self._send_on(order, uidl, octets)
+            return
+        self._story.recognised(uidl)
+        pending = unsettled_destinations(known.deliveries, order.destinations)
+        if known.message.state is MessageState.DEFERRED and pending:
+            self._send_on(replace(order, destinations=pending, known=known), uidl, octets)
+            return
+        self._delete_recognised(order, known)
+        self._release(order)
+
+    def _delete_recognised(self, order: FetchOrder, known: KnownMessage) -> None:
+        message = known.message
+        accepted = message.state in (MessageState.ACCEPTED, MessageState.DELETE_PENDING)
+        accepted_at = message.accepted_at or message.updated_at
+        if accepted and self._policy.retention.is_over(accepted_at, self._around.clock()):
+            self._open_steps += 1
+            self._deletions.mark(message, order.listed.message_number, self._step_done)
+
+    def _not_fetched(self, order: FetchOrder, why: str) -> None:
+        """The server refused, or the session died: blame the message that was being handed over."""
+        died = why == ""
+        if died:
+            why = str(self._session.failure or "the session ended")
+        if not (died and (self._blamed or self._stopped)) and order.uidl is not None:
+            self._blamed = self._blamed or died
+            record = failed_record(order, order.uidl, why, self._policy, self._around)
+            self._commit([record], lambda: self._story.fetch_failed(record))
+        self._release(order)
+
+    # Delivering
+
+    def _send_on(self, order: FetchOrder, uidl: Uidl, octets: bytes) -> None:
+        # The list may have lied about the size: the budget counts what there is.
+        self._around.budget.give_back(_octets_for(order) - len(octets))
+        parcel = make_parcel(
+            order, uidl, octets, self._policy, self._around, protected=self._session.traits.protected
+        )
+        parcel.budget_octets = len(octets)
+        for name in order.destinations:
+            self._open_steps += 1
+            delivery = parcel.delivery_for(name, partial(self._reported, parcel, name))
+            self._around.destinations[name].submit(delivery)
+
+    def _reported(self, parcel: Parcel, name: DestinationName, report: DeliveryReport) -> None:
+        self._moved()
+        now = self._around.clock()
+        delivery = parcel.take_report(name, report, now, self._around.chance())
+        if delivery is None:
+            self.tally.deferred += 1
+        else:
+            record = parcel.settle(self._policy, now)
+            rows: list[LedgerRecord] = [record, delivery]
+            try:
+                self._around.ledger.note(rows)
+            except StoreError as error:
+                self._store_failed(error)  # the commit below is still tried
+            self._commit(rows, partial(self._recorded, parcel, record, delivery))
+        self._finish_parcel(parcel)
+        self._step_done()
+
+    def _recorded(self, parcel: Parcel, record: MessageRecord, delivery: DeliveryRecord) -> None:
+        self._count(delivery)
+        self._story.delivery(parcel.message, delivery)
+        # `record` is the row that has been synced; the parcel may be ahead of it.
+        if record.state is MessageState.DELETE_PENDING and self._session.failure is None:
+            self._open_steps += 1
+            self._deletions.mark(record, parcel.listed.message_number, self._step_done)
+
+    def _count(self, delivery: DeliveryRecord) -> None:
+        if delivery.state is DeliveryState.ACCEPTED:
+            self.tally.relayed += 1
+        elif delivery.state is DeliveryState.REJECTED:
+            self.tally.rejected += 1
+        else:
+            self.tally.deferred += 1
+
+    def _finish_parcel(self, parcel: Parcel) -> None:
+        if not parcel.under_way:
+            self._in_flight -= 1
+            self._around.budget.give_back(parcel.budget_octets)
+            self._pump()
+
+    # Rows
+
+    def _commit(self, rows: Sequence[LedgerRecord], then: Callable[[], None]) -> None:
+        self._open_steps += 1
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                then()
+            else:
+                self._store_failed(error)
+            self._step_done()
+
+        self._around.ledger.commit(rows, done)
+
+    def _store_failed(self, error: Exception) -> None:
+        if self.store_failure is None:
+            self.store_failure = error
+        self._orders.clear()
+
+    # The end
+
+    def _release(self, order: FetchOrder) -> None:
+        self._in_flight -= 1
+        self._around.budget.give_back(_octets_for(order))
+        self._pump()
+
+    def _moved(self) -> None:
+        self._moved_at = asyncio.get_running_loop().time()
+
+    def _step_done(self) -> None:
+        self._open_steps -= 1
+        self._check_finished()
+
+    def _check_finished(self) -> None:
+        if self._open_steps == 0 and not self._orders and self._asked_budget_for is None:
+            self._finished.set()
+
+
+def _octets_for(order: FetchOrder) -> int:
+    return 16 * 1024 if order.header_only else max(order.listed.size_octets, 1)

@@ -1,0 +1,188 @@
+"""One poll of one maildrop, from the connection to the confirmed QUIT."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mailferry.errors import MailferryError, StoreError
+from mailferry.events import PollStarted, QuitUnconfirmed
+from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState, Uidl
+from mailferry.policy.plan import (
+    DeleteOrder,
+    FetchOrder,
+    Plan,
+    PlanRules,
+    make_plan,
+    settled_state,
+    split_by_identity,
+)
+from mailferry.ports import MaildropConnector, MaildropListing, MaildropSession
+from mailferry.services.arrival import skipped_record
+from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.deletions import Deletions
+from mailferry.services.identity import Identities, identify_by_header
+from mailferry.services.pipeline import Pipeline
+from mailferry.services.story import Story
+
+LINGER_SECONDS = 60.0
+"""How long the POP3 session is held for destinations that say nothing: it locks the
+maildrop for its owner. What they accept later is deleted in the next poll."""
+
+
+@dataclass(slots=True)
+class PollReport:
+    """What a poll found and did; `failure` is why it ended early, if it did."""
+
+    poll_id: str
+    listed: int = 0
+    relayed: int = 0
+    deferred: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    waiting: int = 0
+    octets: int = 0
+    login_delay_seconds: float | None = None
+    failure: Exception | None = None
+
+
+class Poll:
+    """One poll; make a new one for each turn."""
+
+    def __init__(
+        self, policy: MaildropPolicy, connector: MaildropConnector, surroundings: Surroundings
+    ) -> None:
+        self.report = PollReport(poll_id=secrets.token_hex(4))
+        self._policy = policy
+        self._connector = connector
+        self._around = surroundings
+        self._story = Story(policy.maildrop, self.report.poll_id, surroundings.emit)
+        self._identities = Identities()
+        self._pipeline: Pipeline | None = None
+        self._stopping = False
+
+    async def run(self) -> PollReport:
+        """Poll once. What went wrong is in the report, except for cancellation."""
+        self._around.emit(PollStarted(self._policy.maildrop, self.report.poll_id))
+        try:
+            session = await self._connector.open()
+            try:
+                await self._use(session)
+            finally:
+                session.abort()  # no more than closing the socket after a good QUIT
+        except (MailferryError, OSError) as error:
+            self.report.failure = error
+        self._take_tally()
+        return self.report
+
+    def stop(self) -> None:
+        """Fetch nothing more, finish what is under way, then quit."""
+        self._stopping = True
+        if self._pipeline is not None:
+            self._pipeline.stop()
+
+    async def _use(self, session: MaildropSession) -> None:
+        self.report.login_delay_seconds = session.traits.login_delay_seconds
+        listing = await session.listing()
+        self.report.listed, self.report.octets = len(listing.messages), listing.octets
+        known = await self._around.ledger.known_messages(self._policy.maildrop)
+        plan = await self._plan(session, listing, known)
+        deletions = Deletions(session, self._around.ledger, self._around.clock)
+        await self._write_first_rows(plan)
+        changed = await deletions.carry_out(plan.delete)
+        plan.fetch.extend(self._fetch_again(changed))
+        pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
+        self._pipeline = pipeline
+        pipeline.start(plan.fetch, known, self._identities)
+        await self._wait_for(pipeline)
+        await self._quit(session, deletions)
+        await pipeline.wait_finished()
+        if pipeline.store_failure is not None:
+            raise StoreError(str(pipeline.store_failure)) from pipeline.store_failure
+
+    async def _plan(
+        self, session: MaildropSession, listing: MaildropListing, known: Mapping[Uidl, KnownMessage]
+    ) -> Plan:
+        clear, unclear = split_by_identity(listing.messages)
+        by_header, unidentified = await identify_by_header(session, unclear, self._identities)
+        identified = sorted(clear + by_header, key=lambda message: message.listed.message_number)
+        plan = make_plan(identified, unidentified, known, self._rules(), self._around.clock())
+        if not listing.complete:
+            plan.gone = []  # a cut listing is no proof that anything has gone
+        if self._stopping:
+            plan.fetch.clear()
+        self.report.waiting = plan.waiting
+        return plan
+
+    def _rules(self) -> PlanRules:
+        destinations = self._around.destinations
+        return PlanRules(
+            destinations=self._policy.destinations,
+            available=frozenset(name for name in self._policy.destinations if destinations[name].available),
+            retention=self._policy.retention,
+            max_size_octets=self._policy.max_size_octets,
+            oversize=self._policy.oversize,
+        )
+
+    async def _write_first_rows(self, plan: Plan) -> None:
+        """Write what the plan itself decides; also proves the ledger before mail is touched."""
+        now = self._around.clock()
+        rows: list[LedgerRecord] = [
+            replace(entry.message, state=MessageState.GONE, updated_at=now) for entry in plan.gone
+        ]
+        rows += [self._settled(entry, now) for entry in plan.settle]
+        skipped = [skipped_record(message, self._policy, self._around) for message in plan.skip]
+        rows += skipped
+        if rows or plan.fetch:
+            await self._around.ledger.save(rows)
+        for record in skipped:
+            self._story.skipped(record)
+        self.report.skipped = len(skipped)
+
+    def _settled(self, entry: KnownMessage, now: float) -> MessageRecord:
+        state = settled_state(entry.deliveries, self._policy.destinations, self._policy.retention)
+        return replace(entry.message, state=state, updated_at=now, accepted_at=now)
+
+    def _fetch_again(self, changed: Sequence[DeleteOrder]) -> list[FetchOrder]:
+        """A UIDL that now stands for another message: that one is new."""
+        available = [n for n in self._policy.destinations if self._around.destinations[n].available]
+        if not available or self._stopping:
+            return []
+        return [FetchOrder(order.listed, order.known.message.uidl, tuple(available)) for order in changed]
+
+    async def _wait_for(self, pipeline: Pipeline) -> None:
+        """Wait for the pipeline's end, or until only silent destinations are left."""
+        if self._stopping:
+            pipeline.stop()
+        loop = asyncio.get_running_loop()
+        while not pipeline.finished:
+            try:
+                async with asyncio.timeout(LINGER_SECONDS / 4):
+                    await pipeline.wait_finished()
+            except TimeoutError:
+                if not pipeline.fetching and loop.time() - pipeline.moved_at > LINGER_SECONDS:
+                    return
+
+    async def _quit(self, session: MaildropSession, deletions: Deletions) -> None:
+        if session.failure is not None:
+            raise session.failure
+        if not await session.quit():
+            pending = len(deletions.marked)
+            self._around.emit(QuitUnconfirmed(self._policy.maildrop, self.report.poll_id, pending))
+            return
+        self.report.deleted = len(deletions.marked)
+        if deletions.marked:
+            now = self._around.clock()
+            await self._around.ledger.save(
+                [replace(record, state=MessageState.GONE, updated_at=now) for record in deletions.marked]
+            )
+
+    def _take_tally(self) -> None:
+        report = self.report
+        report.waiting = max(report.waiting - report.deleted, 0)
+        if self._pipeline is not None:
+            tally = self._pipeline.tally
+            report.relayed, report.deferred, report.rejected = tally.relayed, tally.deferred, tally.rejected

@@ -1,0 +1,156 @@
+"""A destination's route: paused after a failure that blames the next hop, not a message.
+
+Wraps any destination. While the route is paused nothing is fetched for it and
+what is submitted comes back untried, so that no message is blamed (promise 5). When
+the pause is over a single delivery goes first; only its success opens the route.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from mailferry.events import RoutePaused, RouteResumed
+from mailferry.model import (
+    Deferred,
+    Delivered,
+    Delivery,
+    DeliveryReport,
+    DestinationName,
+    PermanentFailure,
+    Scope,
+    StandingKind,
+    StandingRecord,
+)
+from mailferry.policy.backoff import ROUTE_BACKOFF
+from mailferry.ports import Clock, Destination, Emit
+
+
+class Route:
+    """Implements `ports.Destination` around another one."""
+
+    def __init__(
+        self,
+        inner: Destination,
+        emit: Emit,
+        clock: Clock,
+        chance: Callable[[], float],
+        standing: StandingRecord | None = None,
+    ) -> None:
+        self._inner = inner
+        self._emit = emit
+        self._clock = clock
+        self._chance = chance
+        self._standing = standing or StandingRecord(StandingKind.DESTINATION, inner.name)
+        self._saved = self._standing
+        self._probing = False
+        self._behind_probe: deque[Delivery] = deque()
+        if not self.available:  # paused before the restart, and still: logs and metrics must know
+            failures, until = self._standing.consecutive_failures, self._standing.not_before
+            emit(RoutePaused(self.name, self._standing.last_error, failures, until))
+
+    @property
+    def name(self) -> DestinationName:
+        """The name in the configuration."""
+        return self._inner.name
+
+    @property
+    def available(self) -> bool:
+        """Whether the route is not paused."""
+        return self._clock() >= self._standing.not_before
+
+    @property
+    def paused_until(self) -> float:
+        """0 when the route is open."""
+        return self._standing.not_before if self._standing.consecutive_failures else 0.0
+
+    def changed_standing(self) -> StandingRecord | None:
+        """Return the standing if it has changed since it was last taken from here."""
+        if self._standing == self._saved:
+            return None
+        self._saved = self._standing
+        return self._standing
+
+    def submit(self, delivery: Delivery) -> None:
+        """Pass the order on, unless the route is paused or being probed."""
+        if not self.available:
+            delivery.done(_untried(f"route paused: {self._standing.last_error}"))
+        elif not self._standing.consecutive_failures:
+            self._pass_on(delivery)
+        elif self._probing:
+            self._behind_probe.append(delivery)
+        else:
+            self._probing = True
+            self._pass_on(delivery)
+
+    async def drain(self) -> None:
+        """Refuse what waits behind a probe, and drain the destination."""
+        self._release_waiting("the daemon is stopping")
+        await self._inner.drain()
+
+    def _pass_on(self, delivery: Delivery) -> None:
+        def done(report: DeliveryReport) -> None:
+            self._learn(report)
+            delivery.done(report)
+            self._after_probe()
+
+        self._inner.submit(replace(delivery, done=done))
+
+    def _learn(self, report: DeliveryReport) -> None:
+        match report.outcome:
+            case Deferred(scope=Scope.NEXT_HOP, attempted=True, reason=reason):
+                self._pause(reason)
+            case Deferred(attempted=False):
+                self._probing = False  # nothing was learned
+            case Deferred(in_doubt=True):
+                self._pause(report.outcome.reason)  # the link broke: blame it, too
+            case Delivered() | Deferred() | PermanentFailure():
+                self._resume(delivered=isinstance(report.outcome, Delivered))
+
+    def _pause(self, reason: str) -> None:
+        now = self._clock()
+        if not self.available:
+            return  # the other sessions' share of the same failure
+        failures = self._standing.consecutive_failures + 1
+        not_before = now + ROUTE_BACKOFF.pause_seconds(failures, self._chance())
+        self._standing = replace(
+            self._standing,
+            last_error_at=now,
+            last_error=reason[:1000],
+            consecutive_failures=failures,
+            not_before=not_before,
+        )
+        self._probing = False
+        self._emit(RoutePaused(self.name, reason, failures, not_before))
+
+    def _resume(self, *, delivered: bool) -> None:
+        failures = self._standing.consecutive_failures
+        self._standing = replace(
+            self._standing,
+            last_success_at=self._clock() if delivered else self._standing.last_success_at,
+            consecutive_failures=0,
+            not_before=0.0,
+        )
+        self._probing = False
+        if failures:
+            self._emit(RouteResumed(self.name, failures))
+
+    def _after_probe(self) -> None:
+        if self._probing or not self._behind_probe:
+            return
+        if not self.available:
+            self._release_waiting(f"route paused: {self._standing.last_error}")
+            return
+        waiting, self._behind_probe = self._behind_probe, deque()
+        for delivery in waiting:
+            self.submit(delivery)
+
+    def _release_waiting(self, reason: str) -> None:
+        waiting, self._behind_probe = self._behind_probe, deque()
+        for delivery in waiting:
+            delivery.done(_untried(reason))
+
+
+def _untried(reason: str) -> DeliveryReport:
+    return DeliveryReport(Deferred(Scope.NEXT_HOP, reason, attempted=False))

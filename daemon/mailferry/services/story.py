@@ -1,0 +1,85 @@
+"""Tells what happens to messages: builds events with the fields that bind them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mailferry.events import (
+    MessageDeferred,
+    MessageFetchFailed,
+    MessageInDoubt,
+    MessageRecognised,
+    MessageRejected,
+    MessageRelayed,
+    MessageSkipped,
+)
+from mailferry.model import DeliveryRecord, DeliveryState, FetchedMessage, MaildropName, MessageRecord, Uidl
+from mailferry.ports import Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The events of one poll."""
+
+    maildrop: MaildropName
+    poll_id: str
+    emit: Emit
+
+    def delivery(self, message: FetchedMessage, delivery: DeliveryRecord) -> None:
+        """Tell what a destination did, once the row that says so is synced."""
+        common: dict[str, Any] = self._about(message)  # the keyword arguments of MessageEvent
+        common |= {"destination": delivery.destination, "attempt": delivery.attempts}
+        match delivery.state:
+            case DeliveryState.ACCEPTED:
+                age = max(delivery.updated_at - message.fetched_at, 0.0)
+                self.emit(MessageRelayed(**common, receipt=delivery.receipt, age_seconds=age))
+            case DeliveryState.IN_DOUBT:
+                self.emit(MessageInDoubt(**common, reason=delivery.error))
+            case DeliveryState.REJECTED:
+                self.emit(MessageRejected(**common, reason=delivery.error))
+            case DeliveryState.DEFERRED:
+                self.emit(
+                    MessageDeferred(**common, reason=delivery.error, next_attempt_at=delivery.next_attempt_at)
+                )
+
+    def skipped(self, record: MessageRecord) -> None:
+        """Tell that a message is left on the server on purpose."""
+        self.emit(
+            MessageSkipped(
+                self.maildrop, self.poll_id, readable(record.uidl), record.size_octets, record.reason
+            )
+        )
+
+    def fetch_failed(self, record: MessageRecord) -> None:
+        """Tell that the server did not hand a message over."""
+        self.emit(
+            MessageFetchFailed(
+                self.maildrop,
+                self.poll_id,
+                readable(record.uidl),
+                record.fetch_attempts,
+                record.reason,
+                record.next_fetch_at,
+            )
+        )
+
+    def recognised(self, uidl: Uidl) -> None:
+        """Tell that a message turned out to be one that we had."""
+        self.emit(MessageRecognised(self.maildrop, self.poll_id, readable(uidl)))
+
+    def _about(self, message: FetchedMessage) -> dict[str, Any]:
+        return {
+            "maildrop": self.maildrop,
+            "poll_id": self.poll_id,
+            "uidl": readable(message.uidl),
+            "size_octets": len(message.content),
+            "sender": message.summary.sender,
+            "recipient": message.summary.recipient,
+            "subject": message.summary.subject,
+        }
+
+
+def readable(uidl: Uidl) -> str:
+    """Return a UIDL as text, for logs; odd octets escaped."""
+    return uidl.decode("ascii", "backslashreplace").strip()
