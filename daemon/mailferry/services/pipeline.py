@@ -25,7 +25,6 @@ from mailferry.errors import StoreError
 from mailferry.model import (
     DeliveryRecord,
     DeliveryReport,
-    DeliveryState,
     DestinationName,
     KnownMessage,
     LedgerRecord,
@@ -45,7 +44,13 @@ from mailferry.services.story import Story
 
 @dataclass(slots=True)
 class Tally:
-    """What one poll did, counted in deliveries."""
+    """What one poll did, counted in messages.
+
+    Attributes:
+        relayed: every destination has accepted.
+        deferred: some destination has not, or was not reached.
+        rejected: some destination refused for good.
+    """
 
     relayed: int = 0
     deferred: int = 0
@@ -214,9 +219,7 @@ class Pipeline:
         self._moved()
         now = self._around.clock()
         delivery = parcel.take_report(name, report, now, self._around.chance())
-        if delivery is None:
-            self.tally.deferred += 1
-        else:
+        if delivery is not None:
             record = parcel.settle(self._policy, now)
             rows: list[LedgerRecord] = [record, delivery]
             try:
@@ -228,26 +231,26 @@ class Pipeline:
         self._step_done()
 
     def _recorded(self, parcel: Parcel, record: MessageRecord, delivery: DeliveryRecord) -> None:
-        self._count(delivery)
         self._story.delivery(parcel.message, delivery)
         # `record` is the row that has been synced; the parcel may be ahead of it.
         if record.state is MessageState.DELETE_PENDING and self._session.failure is None:
             self._open_steps += 1
             self._deletions.mark(record, parcel.listed.message_number, self._step_done)
 
-    def _count(self, delivery: DeliveryRecord) -> None:
-        if delivery.state is DeliveryState.ACCEPTED:
-            self.tally.relayed += 1
-        elif delivery.state is DeliveryState.REJECTED:
-            self.tally.rejected += 1
-        else:
-            self.tally.deferred += 1
-
     def _finish_parcel(self, parcel: Parcel) -> None:
         if not parcel.under_way:
+            self._count(parcel.record.state)
             self._in_flight -= 1
             self._around.budget.give_back(parcel.budget_octets)
             self._pump()
+
+    def _count(self, state: MessageState) -> None:
+        if state in (MessageState.ACCEPTED, MessageState.DELETE_PENDING):
+            self.tally.relayed += 1
+        elif state is MessageState.REJECTED:
+            self.tally.rejected += 1
+        elif state is MessageState.DEFERRED:
+            self.tally.deferred += 1
 
     # Rows
 

@@ -34,7 +34,10 @@ maildrop for its owner. What they accept later is deleted in the next poll."""
 
 @dataclass(slots=True)
 class PollReport:
-    """What a poll found and did; `failure` is why it ended early, if it did."""
+    """What a poll found and did, in messages; `failure` is why it ended early, if it did.
+
+    `waiting` counts what is on the server and has not reached its goal.
+    """
 
     poll_id: str
     listed: int = 0
@@ -182,7 +185,7 @@ class Poll:
 
     def _take_tally(self) -> None:
         report = self.report
-        report.waiting = max(report.waiting - report.deleted, 0)
         if self._pipeline is not None:
             tally = self._pipeline.tally
             report.relayed, report.deferred, report.rejected = tally.relayed, tally.deferred, tally.rejected
+            report.waiting = max(report.waiting - tally.relayed, 0)
