@@ -8,6 +8,7 @@ fetched. One thread writes; what waits while it does shares the next folder sync
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from mailferry.model import (
     Outcome,
     Scope,
 )
+
+_bugs = logging.getLogger("mailferry.bugs")
 
 _BATCH = 64
 """Files that share one sync of the folder."""
@@ -61,7 +64,11 @@ class MaildirDestination:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 messages = [delivery.message for delivery in batch]
-                outcomes = await asyncio.to_thread(self._writer.write, messages)
+                try:
+                    outcomes = await asyncio.to_thread(self._writer.write, messages)
+                except Exception as error:  # every order gets its answer, whatever happens
+                    _bugs.exception("archive %s", self.name)
+                    outcomes = [Deferred(Scope.MESSAGE, f"internal error: {error!r}")] * len(batch)
                 for delivery, outcome in zip(batch, outcomes, strict=True):
                     delivery.done(DeliveryReport(outcome))
         finally:

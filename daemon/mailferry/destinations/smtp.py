@@ -10,6 +10,7 @@ for a while: one slow message (a scanner, greylisting) must not hold up the rest
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from mailferry.model import (
 from mailferry.policy.classify import classify_transaction
 from mailferry.protocol.smtp_features import SmtpFeatures
 from mailferry.protocol.smtp_transaction import Transaction, TransactionFinished
+
+_bugs = logging.getLogger("mailferry.bugs")
 
 PATIENCE_SECONDS = 0.25
 """Without progress for this long, another session is opened for what waits."""
@@ -149,15 +152,18 @@ class SmtpDestination:
             self._drained.set()
 
     def _begin(self, session: Session, delivery: Delivery) -> None:
-        letter = compose(delivery, self._envelope, session.features)
-        if isinstance(letter, PermanentFailure):
-            delivery.done(DeliveryReport(letter))
-            return
-        fresh = session.transactions == 0
         try:
+            letter = compose(delivery, self._envelope, session.features)
+            if isinstance(letter, PermanentFailure):
+                delivery.done(DeliveryReport(letter))
+                return
+            fresh = session.transactions == 0
             session.begin(letter, lambda finished: self._finished(delivery, finished, fresh=fresh))
         except LocalProtocolError as error:
             delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, str(error))))
+        except Exception as error:  # one message that trips a bug of ours must not hold up the others
+            _bugs.exception("message %s for %s", delivery.message.message_id, self.name)
+            delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, f"internal error: {error!r}")))
 
     def _finished(self, delivery: Delivery, finished: TransactionFinished, *, fresh: bool) -> None:
         self._moved_at = self._now()
