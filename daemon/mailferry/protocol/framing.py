@@ -72,8 +72,9 @@ class ReceiveBuffer:
             return None
         if end == start or self._data[end - 1] != _CR:
             raise RemoteProtocolError("line ends with a bare LF", self.peek(end - start))
+        line = bytes(self._data[start : end - 1])
         self._advance(end + 1)
-        return bytes(self._data[start : end - 1])
+        return line
 
     def take_body(
         self, limit: int, too_large: type[RemoteProtocolError] = MessageTooLargeError
@@ -103,10 +104,14 @@ class ReceiveBuffer:
         if end < 0:
             self._searched = max(len(self._data) - len(_BODY_END) + 1, start)
             return None
+        body = self._unstuffed(start, end + 2)
         self._advance(end + len(_BODY_END))
-        return self._unstuffed(start, end + 2)
+        return body
 
     def _advance(self, start: int) -> None:
+        if start == len(self._data):
+            self.clear()  # an idle session must not keep the room of its largest message
+            return
         self._start = self._searched = start
 
     def _unstuffed(self, start: int, end: int) -> bytes:

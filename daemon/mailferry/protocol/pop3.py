@@ -217,7 +217,6 @@ class Pop3Connection:
             raise LocalProtocolError(f"TLS established in state {self.state.value}")
         # RFC 2595 s.4: what the server said in the clear may be an attacker's word.
         self.capabilities = None
-        self._user_accepted = False
         self.state = Pop3State.AUTHORIZATION
 
     def _legal_move(self, command: Command) -> Move:

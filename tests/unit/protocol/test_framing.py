@@ -40,7 +40,7 @@ def test_a_long_line_is_refused_before_it_ends() -> None:
         buffer.take_line(10)
 
 
-@pytest.mark.parametrize("data", [b"\n", b"+OK\n", b"+OK\n\r\n", b"a\nb\r\n"])
+@pytest.mark.parametrize("data", [b"\n", b"+OK\n", b"+OK\n\r\n", b"a\nb\r\n", b"\nabc\r"])
 def test_a_bare_lf_ends_no_line(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="bare LF"):
         buffer_with(data).take_line(10)
@@ -88,6 +88,12 @@ def test_an_end_that_comes_in_pieces_is_found() -> None:
     buffer.feed(b"\n+OK")
     assert buffer.take_body(100) == b"x\r\n"
     assert buffer.peek(3) == b"+OK"
+
+
+def test_nothing_of_a_large_body_is_kept() -> None:
+    buffer = buffer_with(b"x" * 100_000 + b"\r\n.\r\n")
+    buffer.take_body(10**6)
+    assert buffer._data.__sizeof__() < 1000
 
 
 def test_clear_forgets_what_was_searched() -> None:

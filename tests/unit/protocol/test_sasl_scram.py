@@ -98,7 +98,7 @@ def test_a_refusal_is_left_to_the_protocols_own_reply() -> None:
 @pytest.mark.parametrize(
     "server_first",
     [
-        b"r=other,s=QSXCR+Q6sek8bf92,i=4096",
+        b"r=otherX,s=QSXCR+Q6sek8bf92,i=4096",
         b"r=nonce,s=QSXCR+Q6sek8bf92,i=4096",
         b"r=nonce" + b"x" * 1024 + b",s=QSXCR+Q6sek8bf92,i=4096",
         b"m=ext,r=nonceX,s=QSXCR+Q6sek8bf92,i=4096",
