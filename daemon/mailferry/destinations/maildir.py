@@ -66,7 +66,7 @@ class MaildirDestination:
                 messages = [delivery.message for delivery in batch]
                 try:
                     outcomes = await asyncio.to_thread(self._writer.write, messages)
-                except Exception as error:  # every order gets its answer, whatever happens
+                except Exception as error:  # noqa: BLE001  every order gets its answer, whatever happens
                     _bugs.exception("archive %s", self.name)
                     outcomes = [Deferred(Scope.MESSAGE, f"internal error: {error!r}")] * len(batch)
                 for delivery, outcome in zip(batch, outcomes, strict=True):

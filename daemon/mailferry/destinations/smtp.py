@@ -161,7 +161,7 @@ class SmtpDestination:
             session.begin(letter, lambda finished: self._finished(delivery, finished, fresh=fresh))
         except LocalProtocolError as error:
             delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, str(error))))
-        except Exception as error:  # one message that trips a bug of ours must not hold up the others
+        except Exception as error:  # noqa: BLE001  one message that trips a bug of ours must not hold up the others
             _bugs.exception("message %s for %s", delivery.message.message_id, self.name)
             delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, f"internal error: {error!r}")))
 
