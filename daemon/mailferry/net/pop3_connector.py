@@ -92,7 +92,7 @@ class Pop3Connector:
         if greeting.ok:
             return greeting
         refusal = classify_login_refusal(greeting.response_code, greeting.text, auth_resp_code=True)
-        raise _refusal_error(refusal, f"{self._settings.endpoint}: greeting refused: {greeting.text}", None)
+        raise _refusal_error(refusal, f"{self._settings.endpoint}: greeting refused: {greeting.line}", None)
 
     async def _protect(self, dialogue: Pop3Dialogue) -> Capabilities | None:
         capabilities = await self._ask_capabilities(dialogue)
@@ -105,7 +105,7 @@ class Pop3Connector:
             )
         reply = await dialogue.command(Stls())
         if not reply.ok:
-            raise TlsError(f"{self._settings.endpoint}: STLS refused: {reply.text}")
+            raise TlsError(f"{self._settings.endpoint}: STLS refused: {reply.line}")
         await dialogue.start_tls()
         return await self._ask_capabilities(dialogue)
 
@@ -137,7 +137,7 @@ class Pop3Connector:
                 auth_resp_code=capabilities is not None and capabilities.auth_resp_code,
             )
             raise _refusal_error(
-                refusal, f"{self._settings.endpoint}: login refused: {reply.text}", capabilities
+                refusal, f"{self._settings.endpoint}: login refused: {reply.line}", capabilities
             )
         if capabilities is not None:
             # RFC 2449 s.5: they may differ after login. Not fatal if refused now.

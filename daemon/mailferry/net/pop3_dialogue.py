@@ -119,17 +119,20 @@ class Pop3Dialogue:
 
     def data_received(self, data: bytes) -> None:
         """Feed the core and hand its events out."""
+        failure: ProtocolError | None = None
         try:
             events = self.core.receive_data(data)
         except ProtocolError as error:
-            self.fail(error)
-            return
+            # Replies that were complete before the offence still count.
+            events, failure = self.core.events_before_failure, error
         self._handling = True
         try:
             for event in events:
                 self._handle(event)
         finally:
             self._handling = False
+        if failure is not None:
+            self.fail(failure)
         self._flush()
 
     def link_lost(self, error: TransportError) -> None:

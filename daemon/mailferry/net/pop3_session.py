@@ -57,7 +57,7 @@ class Pop3Session:
         stat, scan, uids = replies
         for reply in (stat, scan):
             if not reply.ok:
-                raise MaildropUnavailableError(f"{reply.command.verb} refused: {reply.text}")
+                raise MaildropUnavailableError(f"{reply.command.verb} refused: {reply.line}")
         return stat, scan, uids
 
     def retrieve(self, message: ListedMessage, done: Content) -> None:
@@ -75,8 +75,7 @@ class Pop3Session:
             elif answer.ok:
                 done(answer.body or b"", "")
             else:
-                code = f"[{answer.response_code}] " if answer.response_code else ""
-                done(None, f"{command.verb} refused: {code}{answer.text}")
+                done(None, f"{command.verb} refused: {answer.line}")
 
         self._dialogue.submit(command, answered)
 

@@ -16,14 +16,16 @@ from mailferry.net.link import connect
 from mailferry.net.smtp_session import Answer, SmtpSession, unexpected
 from mailferry.net.trace import Trace, no_trace
 from mailferry.policy.classify import hop_failure
-from mailferry.protocol.sasl import choose_mechanism, fits_initial_response
+from mailferry.protocol.sasl import (
+    SMTP_AUTH_OCTETS,
+    choose_mechanism,
+    fits_initial_response,
+    require_protection,
+)
 from mailferry.protocol.sasl_exchange import Mechanism
 from mailferry.protocol.smtp import SmtpConnection, SmtpReply
 from mailferry.protocol.smtp_commands import Auth, AuthCancel, AuthResponse, Ehlo, Helo, StartTls
 from mailferry.protocol.smtp_transaction import Continuation, Replied
-
-_AUTH_LINE_OCTETS = 12288
-"""RFC 4954 s.4: the longest line of an AUTH exchange."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class SmtpSettings:
 
     Attributes:
         helo_name: our own name, in EHLO.
+        allow_cleartext: permits a password on an unprotected link.
         final_timeout_seconds: the wait after the end of the data.
     """
 
@@ -39,6 +42,7 @@ class SmtpSettings:
     helo_name: str
     credentials: Credentials | None = None
     method: LoginMethod = LoginMethod.AUTO
+    allow_cleartext: bool = False
     final_timeout_seconds: float = 600.0
     pipelining: bool = True
     chunking: bool = True
@@ -110,6 +114,9 @@ class SmtpConnector:
     async def _log_in(self, session: SmtpSession, credentials: Credentials) -> None:
         name = self._mechanism_name(session, credentials)
         mechanism = await credentials.mechanism(name)
+        require_protection(
+            mechanism, protected=session.link.protected, allow_cleartext=self._settings.allow_cleartext
+        )
         reply = await _exchange(session, mechanism)
         if not reply.positive:
             raise hop_failure("auth", reply)
@@ -120,7 +127,10 @@ class SmtpConnector:
         if self._settings.method is not LoginMethod.AUTO:
             return self._settings.method.value
         name = choose_mechanism(
-            offered, protected=session.link.protected, has_token=credentials.token is not None
+            offered,
+            protected=session.link.protected,
+            has_token=credentials.token is not None,
+            allow_cleartext=self._settings.allow_cleartext,
         )
         if name is None:
             what = ", ".join(sorted(offered)) or "no AUTH"
@@ -139,7 +149,7 @@ async def _reply(session: SmtpSession, command: Ehlo | Helo | StartTls) -> SmtpR
 
 async def _exchange(session: SmtpSession, mechanism: Mechanism) -> SmtpReply:
     initial = mechanism.initial()
-    fits = initial is not None and fits_initial_response(f"AUTH {mechanism.name}", initial, _AUTH_LINE_OCTETS)
+    fits = initial is not None and fits_initial_response(f"AUTH {mechanism.name}", initial, SMTP_AUTH_OCTETS)
     answer: Answer = await session.ask(Auth(mechanism.name, initial if fits else None))
     held_back = None if fits else initial
     while isinstance(answer, Continuation):
