@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mailferry.errors import StoreError
 
-_RESTORE: Final = "stop mailferry and put back a copy of the ledger that is whole; nothing was changed"
+RESTORE: Final = "stop mailferry and put back a copy of the ledger that is whole; nothing was changed"
 _FREE_SPACE: Final = "free space on that file system, or raise the quota"
 _SQLITE_ADVICE: Final = {
     "SQLITE_FULL": _FREE_SPACE,
@@ -21,8 +21,8 @@ _SQLITE_ADVICE: Final = {
     "SQLITE_CANTOPEN": "make the file and its directory readable and writable for this user",
     "SQLITE_AUTH": "make the file and its directory readable and writable for this user",
     "SQLITE_PERM": "make the file and its directory readable and writable for this user",
-    "SQLITE_CORRUPT": _RESTORE,
-    "SQLITE_NOTADB": _RESTORE,
+    "SQLITE_CORRUPT": RESTORE,
+    "SQLITE_NOTADB": RESTORE,
 }
 _OS_ADVICE: Final = {
     errno.ENOSPC: _FREE_SPACE,

@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from mailferry.errors import StoreError
+from mailferry.ledger.faults import RESTORE
 from mailferry.ledger.migrate import migrate
 
 BUSY_TIMEOUT_MS: Final = 5000
@@ -39,6 +40,7 @@ def open_database(database: Path) -> Engine:
         _create(database)
     engine = connect(database)
     try:
+        _check_size(engine, database)
         with engine.begin() as connection:
             _quick_check(connection, database)
             migrate(connection, str(database))
@@ -95,12 +97,28 @@ def _lower(value: str | bytes | float | None) -> str | bytes | float | None:
     return value.lower() if isinstance(value, str) else value
 
 
+def _check_size(engine: Engine, database: Path) -> None:
+    """Refuse a file that ends within a page: SQLite reads the missing part as zeros."""
+    pooled = engine.raw_connection()
+    try:
+        cursor = pooled.cursor()
+        # A crash may have left a page half written whose whole is in the log.
+        cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        ((page_octets,),) = cursor.execute("PRAGMA page_size").fetchall()
+    finally:
+        pooled.close()
+    if database.stat().st_size % page_octets:
+        raise _damage(database, "its last page is cut")
+
+
 def _quick_check(connection: Connection, database: Path) -> None:
-    words = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    words = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
     if words != "ok":
-        raise StoreError(
-            f"{database}: is damaged ({words}): put back a copy of the ledger that is whole; nothing was changed"
-        )
+        raise _damage(database, " ".join(words.split()))
+
+
+def _damage(database: Path, words: str) -> StoreError:
+    return StoreError(f"{database}: is damaged ({words}): {RESTORE}")
 
 
 def _require_whole(database: Path) -> None:

@@ -97,7 +97,8 @@ class SqlLedger:
         if self._worker is None:
             asyncio.get_running_loop().call_soon(done, self._closed())
         else:
-            self._worker.put(Order(records, self._journal.sequence, done))
+            rows = {record_key(record): record for record in records}
+            self._worker.put(Order(rows, self._journal.sequence, done))
 
     async def save(self, records: Sequence[LedgerRecord]) -> None:
         """Write rows and wait until they are synced.
@@ -205,8 +206,8 @@ class SqlLedger:
     def _settle(self, batch: Batch) -> None:
         for order, error in batch.outcomes:
             if error is None or isinstance(error, RecordsRefusedError):
-                for record in order.records:
-                    self._journal.release(record_key(record), order.stamp)
+                for key in order.rows:
+                    self._journal.release(key, order.stamp)
             else:
                 self._owe(order)
         self._report(batch)
@@ -215,8 +216,8 @@ class SqlLedger:
             loop.call_soon(order.done, error)  # each for itself: one that raises stops no other
 
     def _owe(self, order: Order) -> None:
-        for record in order.records:
-            if self._journal.holds(key := record_key(record), order.stamp):
+        for key, record in order.rows.items():
+            if self._journal.holds(key, order.stamp):
                 self._debts[key] = (record, order.stamp)
 
     def _report(self, batch: Batch) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -23,6 +23,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 
 from mailferry.errors import StoreError
 from mailferry.ledger.faults import RecordsRefusedError, store_error
+from mailferry.ledger.rows import RecordKey
 from mailferry.ledger.writes import write_records
 from mailferry.model import LedgerRecord
 
@@ -40,7 +41,7 @@ Done = Callable[[Exception | None], None]
 class Order:
     """Rows to be written; `stamp` is the number of the last note before it was queued."""
 
-    records: Sequence[LedgerRecord]
+    rows: Mapping[RecordKey, LedgerRecord]
     stamp: int
     done: Done
 
@@ -173,8 +174,12 @@ class SqlWorker:
         return Batch(outcomes, sum(batch.records for batch in batches), time.perf_counter() - started)
 
     def _transact(self, orders: list[Order]) -> int:
+        rows: dict[RecordKey, LedgerRecord] = {}
+        for order in orders:
+            rows.update(order.rows)  # a later version wins
         with self._begin() as connection:
-            return write_records(connection, [record for order in orders for record in order.records])
+            write_records(connection, rows.values())
+        return len(rows)
 
     def _begin(self) -> AbstractContextManager[Connection]:
         if self._engine is None:

@@ -5,7 +5,7 @@ Each function runs inside a transaction of its caller's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
@@ -47,18 +47,22 @@ class Replayed:
     refused: tuple[str, ...] = ()
 
 
-def write_records(connection: Connection, records: Iterable[LedgerRecord]) -> int:
-    """Write whole rows by primary key and return their number; a later version wins."""
-    latest = {record_key(record): record for record in records}
-    messages = [record for record in latest.values() if isinstance(record, MessageRecord)]
+def write_records(connection: Connection, records: Collection[LedgerRecord]) -> None:
+    """Write whole rows by primary key; no two records may be of the same row."""
+    messages = [record for record in records if isinstance(record, MessageRecord)]
     # A UIDL that comes again: the old message must be gone before the new one is there.
     messages.sort(key=lambda record: record.state is not MessageState.GONE)
-    deliveries = [delivery_row(record) for record in latest.values() if isinstance(record, DeliveryRecord)]
-    standings = [standing_row(record) for record in latest.values() if isinstance(record, StandingRecord)]
     _put(connection, MESSAGE, [message_row(record) for record in messages])
-    _put(connection, DELIVERY, deliveries)
-    _put(connection, STANDING, standings)
-    return len(latest)
+    _put(
+        connection,
+        DELIVERY,
+        [delivery_row(record) for record in records if isinstance(record, DeliveryRecord)],
+    )
+    _put(
+        connection,
+        STANDING,
+        [standing_row(record) for record in records if isinstance(record, StandingRecord)],
+    )
 
 
 def replay_records(connection: Connection, groups: Sequence[Sequence[LedgerRecord]]) -> Replayed:
@@ -72,11 +76,8 @@ def replay_records(connection: Connection, groups: Sequence[Sequence[LedgerRecor
     for record in chain.from_iterable(groups):
         if _is_news(record, latest.get(key := record_key(record))):
             latest[key] = record
-    stored = _stored(connection, latest.values())
-    news = [record for key, record in latest.items() if _is_news(record, stored.get(key))]
     try:
-        with connection.begin_nested():
-            return Replayed(write_records(connection, news))
+        return Replayed(_put_news(connection, latest.values()))
     except IntegrityError:
         return _replay_singly(connection, groups)
 
@@ -85,14 +86,19 @@ def _replay_singly(connection: Connection, groups: Sequence[Sequence[LedgerRecor
     applied = 0
     refused: list[str] = []
     for group in groups:
-        stored = _stored(connection, group)
-        news = [record for record in group if _is_news(record, stored.get(record_key(record)))]
         try:
-            with connection.begin_nested():
-                applied += write_records(connection, news)
+            applied += _put_news(connection, {record_key(record): record for record in group}.values())
         except IntegrityError as error:
-            refused.append(f"{record_key(news[0])}: {error.orig}")
+            refused.append(f"{record_key(group[0])}: {error.orig}")
     return Replayed(applied, tuple(refused))
+
+
+def _put_news(connection: Connection, records: Collection[LedgerRecord]) -> int:
+    stored = _stored(connection, records)
+    news = [record for record in records if _is_news(record, stored.get(record_key(record)))]
+    with connection.begin_nested():
+        write_records(connection, news)
+    return len(news)
 
 
 def prune_slice(connection: Connection, before: float, limit: int) -> int:
