@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mailferry.errors import MailferryError, ProtocolError, RemoteProtocolError, TransportError
 from mailferry.net.link import Link
@@ -121,7 +121,7 @@ class Pop3Dialogue:
         """Feed the core and hand its events out."""
         failure: ProtocolError | None = None
         try:
-            events = self.core.receive_data(data)
+            events: Sequence[Event] = self.core.receive_data(data)
         except ProtocolError as error:
             # Replies that were complete before the offence still count.
             events, failure = self.core.events_before_failure, error
