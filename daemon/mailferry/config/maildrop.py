@@ -34,7 +34,9 @@ CronText = Annotated[str, Kind("five cron fields", parse_cron, {"type": "string"
 
 CLEARTEXT_HELP = 'must be true when tls = "none", because {what} would travel unencrypted; better set tls = "implicit" or "starttls"'
 
-_KEEP_HELP = 'must be false (delete after delivery), true (keep for ever) or an age with its unit such as "14d", without more'
+_KEEP_HELP = (
+    'must be false (delete after delivery), true (keep for ever) or an age with its unit such as "14d"'
+)
 
 
 def parse_keep(value: object) -> bool | float:
@@ -99,7 +101,7 @@ class MaildropDefaults(Table):
     )
     keep: Keep = Field(
         False,
-        description="Delete after delivery (false), keep for ever (true), or delete this long after it was first seen.",
+        description="Delete after delivery (false), keep for ever (true), or delete this long after delivery.",
     )
     deliver: Names = Field(
         (), validate_default=True, description="Destinations, all of which must accept a message."

@@ -148,7 +148,7 @@ def _sentence(detail: ErrorDetails, path: KeyPath) -> str:
     if kind == "value_error":
         return _own_words(detail)
     if kind == "extra_forbidden":
-        return _unknown(path[-1], allowed_keys(detail))
+        return _unknown(path, allowed_keys(detail))
     if kind == "missing":
         return _missing(detail, path[-1])
     if kind in _TAG_TYPES:
@@ -165,11 +165,14 @@ def _own_words(detail: ErrorDetails) -> str:
     return reason
 
 
-def _unknown(key: str, allowed: Sequence[str]) -> str:
+def _unknown(path: KeyPath, allowed: Sequence[str]) -> str:
+    key, what = path[-1], "key" if len(path) > 1 else "table"
+    if path[0] == "defaults" and key in MaildropSettings.model_fields:
+        return "cannot be a default; set it in each [maildrop.NAME]"
     other = _OTHER_WORDS.get(key, "")
     close = [other] if other in allowed else difflib.get_close_matches(key, allowed, n=1)
     guess = f" did you mean '{close[0]}'?" if close else ""
-    return f"unknown key;{guess} allowed: {', '.join(allowed)}"
+    return f"unknown {what};{guess} allowed: {', '.join(allowed)}"
 
 
 def _missing(detail: ErrorDetails, key: str) -> str:

@@ -13,7 +13,7 @@ import re
 _SECONDS_PER_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _OCTETS_PER_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
-_DURATION_PART = r"(\d{1,9}(?:\.\d{1,6})?)\s?(ms|s|m|h|d|w)"
+_DURATION_PART = r"(\d{1,12}(?:\.\d{1,6})?)\s?(ms|s|m|h|d|w)"
 _DURATION = re.compile(rf"{_DURATION_PART}(?:\s?{_DURATION_PART})*", re.ASCII)
 _PART = re.compile(_DURATION_PART, re.ASCII)
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
