@@ -10,6 +10,7 @@ import pytest
 from support.certificates import LocalAuthority
 from support.dovecot import PrivateDovecot
 from support.postfix import PrivatePostfix
+from support.processes import NO_REAL_SERVER
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,12 @@ def postfix(tmp_path: Path, authority: LocalAuthority) -> Iterator[PrivatePostfi
     """A running Postfix that offers STARTTLS."""
     with PrivatePostfix(tmp_path / "postfix", certificate=authority.good()) as server:
         yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in capitals which real servers were not there: a skip is easily overlooked."""
+    reasons = {str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())}
+    missing = sorted({reason.split(NO_REAL_SERVER)[1] for reason in reasons if NO_REAL_SERVER in reason})
+    for what in missing:
+        name = what.strip(" :'\")")
+        terminalreporter.write_line(f"{NO_REAL_SERVER}: {name.upper()}; ITS TESTS DID NOT RUN", red=True)

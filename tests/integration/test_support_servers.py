@@ -29,6 +29,7 @@ from support.clients import (
 from support.dovecot import PrivateDovecot
 from support.mailset import fingerprint, make_messages, normalised, tag_of
 from support.postfix import PrivatePostfix
+from support.processes import Child, require
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,32 @@ def test_fingerprint_ignores_trace_and_line_ends_but_no_other_octet() -> None:
     assert fingerprint(message.replace(b"\r\n", b"\n")) == fingerprint(message)
     assert fingerprint(message + b".") != fingerprint(message)
     assert fingerprint(message.replace(b"Ann", b"ann")) != fingerprint(message)
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        (None, pytest.skip.Exception),
+        ("CI", pytest.fail.Exception),
+        ("MAILFERRY_REQUIRE_SERVERS", pytest.fail.Exception),
+    ],
+)
+def test_a_missing_server_is_a_skip_here_and_a_failure_where_it_must_not_be(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, expected: type[BaseException]
+) -> None:
+    for name in ("CI", "MAILFERRY_REQUIRE_SERVERS"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, "1")
+    with pytest.raises(expected, match="NO REAL SERVER: no-such-program is not installed"):
+        require("no-such-program")
+
+
+def test_a_child_that_ends_early_says_why(tmp_path: Path) -> None:
+    child = Child([require("sh"), "-c", "echo out of luck >&2; exit 3"], tmp_path / "out")
+    with pytest.raises(RuntimeError, match="ended with 3: out of luck"):
+        child.wait_ready(lambda: False, "the shell")
+    assert child.stop() == 3
 
 
 @pytest.mark.real_server

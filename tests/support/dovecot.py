@@ -223,7 +223,6 @@ ssl_server_cert_file = {self._folder}/dovecot.crt
 ssl_server_key_file = {self._folder}/dovecot.key
 passdb passwd-file {{
   passwd_file_path = {self._users}
-  default_password_scheme = plain
 }}
 userdb static {{
   fields {{

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import pytest
 
+NO_REAL_SERVER = "NO REAL SERVER"
+"""How the reason of every such skip begins."""
 START_SECONDS = 15.0
 STOP_SECONDS = 10.0
 _STEP_SECONDS = 0.02
@@ -27,7 +29,7 @@ def must_have_servers() -> bool:
 
 def unavailable(reason: str) -> NoReturn:
     """Skip the test aloud, or fail it where real servers are a must."""
-    text = f"NO REAL SERVER: {reason}"
+    text = f"{NO_REAL_SERVER}: {reason}"
     if must_have_servers():
         pytest.fail(text)
     pytest.skip(text)
@@ -120,7 +122,7 @@ class Child:
         def ended_or_ready() -> bool:
             return not self.running or ready()
 
-        wait_until(ended_or_ready, f"{what}\n{self.tail()}")
+        wait_until(ended_or_ready, what)
         if not self.running:
             raise RuntimeError(f"{what} ended with {self._process.returncode}: {self.tail()}")
 
