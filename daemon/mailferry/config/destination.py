@@ -59,6 +59,11 @@ class SmtpLinkSettings(Table):
         300.0, description="Longest wait for a reply (RFC 5321 s.4.5.3.2 wants 5 minutes)."
     )
 
+    @property
+    def cleartext_allowed(self) -> bool:
+        """Whether a password may go unencrypted: by permission, or because it stays on this machine."""
+        return self.allow_cleartext or is_loopback(self.host)
+
     @field_validator("allow_cleartext")
     @classmethod
     def _cleartext_in_words(cls, allowed: bool, info: ValidationInfo) -> bool:

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
@@ -105,7 +105,7 @@ class _FileSource:
 @dataclass(frozen=True, slots=True)
 class _EnvSource:
     name: str
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)  # holds the secrets of all others too
 
     @property
     def place(self) -> str:

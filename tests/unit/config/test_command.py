@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,18 @@ def test_a_command_that_vanished_is_an_error_of_ours() -> None:
 
 def test_a_command_gets_no_input() -> None:
     assert run_for_secret(["cat"], 100) == b""
+
+
+def test_the_children_of_a_command_end_with_it(tmp_path: Path) -> None:
+    # Every process below holds the pipe's writing end: the read returns when the last of them is gone.
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    began = time.monotonic()
+    try:
+        with pytest.raises(SecretError, match="no answer"):
+            run_for_secret(["sh", "-c", f"exec 3>{tmp_path}/pipe; sleep 7 & wait"], 100, timeout_seconds=0.3)
+        os.set_blocking(reader, True)
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+    assert time.monotonic() - began < 5

@@ -26,6 +26,7 @@ def test_defaults_of_a_small_configuration(load: Load) -> None:
     settings = load(VALID)
     alice, office = settings.maildrop["alice"], settings.destination["office"]
     assert isinstance(office, SmtpDestinationSettings)
+    assert office.cleartext_allowed is False
     assert (alice.tls, alice.resolved_port, alice.every, alice.cron, alice.keep) == (
         "implicit",
         995,
@@ -125,7 +126,9 @@ def test_a_token_that_no_login_would_use_is_a_problem(problems: Problems) -> Non
 def test_cleartext_needs_words_but_not_towards_this_machine(load: Load) -> None:
     text = VALID.replace('host = "smtp.example.org"', 'host = "localhost"\ntls = "none"')
     settings = load(text + 'tls = "none"\nallow_cleartext = true\n')
-    assert settings.destination["office"].resolved_port == 25  # type: ignore[union-attr]
+    office = settings.destination["office"]
+    assert isinstance(office, SmtpDestinationSettings)
+    assert (office.resolved_port, office.allow_cleartext, office.cleartext_allowed) == (25, False, True)
     assert settings.maildrop["alice"].resolved_port == 110
 
 

@@ -6,10 +6,13 @@ import json
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+from pydantic_core import ErrorDetails
 
 from mailferry.config import Settings, json_schema
+from mailferry.config.problems import _sentence
 from mailferry.errors import ConfigError
 
 from .conftest import VALID
@@ -144,3 +147,8 @@ def test_no_content_of_a_refused_file_is_repeated(load: Callable[..., Settings],
     for content in (f"{SECRET}\n{SECRET}\n".encode(), SECRET.encode() + b"\xff", SECRET.encode() * 10_000):
         (directory / "secrets" / "alice").write_bytes(content)
         _assert_clean(load, VALID)
+
+
+def test_an_error_that_we_do_not_know_is_told_by_its_kind_only() -> None:
+    detail = {"type": "of_a_later_version", "loc": ("daemon", "trace"), "msg": SECRET, "input": SECRET}
+    assert _sentence(cast("ErrorDetails", detail), ("daemon", "trace")) == "is not valid (of_a_later_version)"

@@ -154,6 +154,7 @@ def test_a_secret_never_shows_itself() -> None:
     shown = f"{found} {found!r} {maildrop} {maildrop!r} {maildrop.model_dump()} {maildrop.model_dump_json()} {found.place}"
     assert VALUE not in shown
     assert not hasattr(found, "__dict__")
+    assert VALUE not in repr(found._source)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(found)
     assert copy.deepcopy(found).reveal() == VALUE
