@@ -170,7 +170,7 @@ class Application:
             helo_name=hostname,
             credentials=_credentials(settings),
             method=LoginMethod(settings.auth),
-            allow_cleartext=settings.allow_cleartext,
+            allow_cleartext=settings.cleartext_allowed,
             final_timeout_seconds=settings.final_timeout,
             pipelining=settings.pipelining,
             chunking=settings.chunking,
