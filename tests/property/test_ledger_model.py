@@ -133,10 +133,12 @@ class Rig:
     async def check(self) -> None:
         await self.go_on()
         found = await self.ledger.history(HistoryFilter())
-        rows = [record for known in found for record in (known.message, *known.deliveries)]
+        rows: list[LedgerRecord] = []
+        for known in found:
+            rows += [known.message, *known.deliveries]
         assert {record_key(record): record for record in rows} == self.model.rows
-        known = await self.ledger.known_messages(ALICE)
-        assert {entry.message.message_id for entry in known.values()} == {
+        there = await self.ledger.known_messages(ALICE)
+        assert {entry.message.message_id for entry in there.values()} == {
             key
             for key, record in self.model.rows.items()
             if isinstance(key, int) and record.state is not MessageState.GONE  # type: ignore[union-attr]  # a message
@@ -176,7 +178,7 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "ledger.sqlite3"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps=st.lists(STEP, max_size=12))
 def test_a_ledger_equals_a_dictionary(steps: list[tuple[str, int, bool]], empty_ledger: Path) -> None:
     asyncio.run(play(steps, empty_ledger))

@@ -103,7 +103,7 @@ def _mentions(connection: Connection, text: str) -> ColumnElement[bool]:
     columns = (MESSAGE.c.sender, MESSAGE.c.recipient, MESSAGE.c.subject)
     return or_(
         *(column.icontains(text, autoescape=True) for column in columns),
-        # A UIDL is printed with backslash escapes where it is not ASCII; ASCII is what RFC 1939 allows.
+        # RFC 1939 s.7: 0x21 to 0x7E, so the text's octets are the UIDL's.
         octets_contain(connection, MESSAGE.c.uidl, text.encode("utf-8", "replace")),
         exists(in_receipt),
     )

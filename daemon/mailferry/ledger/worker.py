@@ -188,9 +188,12 @@ class SqlWorker:
 
     def _failure(self, error: Exception) -> StoreError:
         """Return an error of the order's own, since each caller may raise it."""
-        failure = store_error(error, self._place)
-        if not _concerns_the_store(error):
-            failure = RecordsRefusedError(f"{self._place}: rows refused: {failure}")
+        if isinstance(error, StoreError):
+            return StoreError(str(error))
+        if _concerns_the_store(error):
+            failure = store_error(error, self._place)
+        else:
+            failure = RecordsRefusedError(str(store_error(error, f"{self._place}: rows refused")))
         failure.__cause__ = error
         return failure
 

@@ -14,7 +14,7 @@ from mailferry.errors import StoreError
 from mailferry.events import Event, LedgerCommitted, LedgerFailed, LedgerRecovered
 from mailferry.ledger import HistoryFilter, SqlLedger, open_ledger
 from mailferry.ledger import worker as worker_module
-from mailferry.model import KnownMessage, MessageState
+from mailferry.model import KnownMessage, LedgerRecord, MessageState
 from support.ledger_contract import ALICE, delivery, message, outcomes, standing
 
 
@@ -53,21 +53,16 @@ async def test_a_noted_receipt_survives_kill(
 async def test_a_replay_never_overwrites_what_is_newer(
     ledger: SqlLedger, state_dir: Path, events: list[Event], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    noted = [message(1), delivery(1), standing(), message(2)]
+    noted: list[LedgerRecord] = [message(1), delivery(1), standing(), message(2)]
     ledger.note(noted)
-    newer = [
-        message(1, state=MessageState.GONE, updated_at=1000.5),
-        delivery(1, updated_at=1001.0),
-        standing(last_success_at=11.0),
-    ]
-    await ledger.save([*noted[:3], *newer])
+    gone = message(1, state=MessageState.GONE, updated_at=1000.5)
+    redone, better = delivery(1, updated_at=1001.0), standing(last_success_at=11.0)
+    await ledger.save([*noted[:3], gone, redone, better])
     events.clear()
     again = await reopened(killed(state_dir, tmp_path_factory), events)
-    assert await again.history(HistoryFilter()) == [
-        KnownMessage(newer[0], (newer[1],)),  # type: ignore[arg-type]  # the list's element type is the union
-        KnownMessage(message(2)),
-    ]
-    assert list((await again.standings()).values()) == [newer[2]]
+    found = await again.history(HistoryFilter())
+    assert found == [KnownMessage(gone, (redone,)), KnownMessage(message(2))]
+    assert list((await again.standings()).values()) == [better]
     assert events == [LedgerRecovered(records=1)]
     await again.close()
 
@@ -154,7 +149,7 @@ async def test_orders_that_wait_share_a_transaction(ledger: SqlLedger, events: l
     assert ledger._worker is not None
     held = asyncio.ensure_future(ledger._worker.call(gate.wait))
     await asyncio.sleep(0)
-    orders = [[message(number), delivery(number)] for number in range(1, 601)]
+    orders: list[list[LedgerRecord]] = [[message(number), delivery(number)] for number in range(1, 601)]
     loop = asyncio.get_running_loop()
     loop.call_soon(gate.set)
     assert await outcomes(ledger, orders) == [None] * 600
@@ -228,7 +223,7 @@ async def test_a_debt_is_not_paid_over_a_newer_row(
     await outcomes(ledger, [[message(1)]])
     store.mend()
     newer = message(1, state=MessageState.DELETE_PENDING, updated_at=1001.0)
-    await ledger.save([newer])
+    ledger.commit([newer], lambda error: None)  # on its way when the debt is paid
     assert (await ledger.known_messages(ALICE)) == {b"uidl-1": KnownMessage(newer)}
 
 
