@@ -5,14 +5,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
+UV ?= $(firstword $(wildcard $(BIN)/uv) uv)
+LOCK_FLAGS ?= --upgrade
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --extra uvloop
 
 .PHONY: help demo test check fmt lint type imports unit lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): requirements/dev.txt pyproject.toml
-	@bash deploy/setup-venv.sh "$(PYTHON)" "$(VENV)" requirements/dev.txt
+$(STAMP): requirements/dev.txt pyproject.toml tools/setup-venv.sh
+	@bash tools/setup-venv.sh "$(PYTHON)" "$(VENV)" requirements/dev.txt
 	@touch $@
 
 demo: $(STAMP) ## Run the whole main job against a local sandbox and show what happened
@@ -38,11 +42,10 @@ imports: $(STAMP) ## Check that imports run in the allowed directions
 unit: $(STAMP) ## Run the fast tests
 	$(BIN)/pytest -q tests/unit tests/protocol tests/property
 
-lock: ## Renew the lock files from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra uvloop --upgrade -o requirements/runtime.txt pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra uvloop --group dev --upgrade -o requirements/dev.txt pyproject.toml
+lock: ## Renew the lock files from pyproject.toml (needs uv; LOCK_FLAGS= keeps the versions that still fit)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: install it, or type make UV=/path/to/uv lock" >&2; exit 1; }
+	$(COMPILE) $(LOCK_FLAGS) -o requirements/runtime.txt pyproject.toml
+	$(COMPILE) $(LOCK_FLAGS) --group dev -o requirements/dev.txt pyproject.toml
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
