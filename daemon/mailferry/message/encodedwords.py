@@ -86,6 +86,9 @@ def _word_end(value: bytes, start: int, limit: int, *, is_q: bool) -> tuple[int,
     found = end.start() if end else value.find(b"?=", start, limit)
     if found >= 0:
         return found, found + 2
+    if value.startswith(b"?=?", limit - 1):
+        # One equals sign ends this word and begins the next.
+        return limit - 1, limit
     # Never closed. Base64 has no spaces, so the first one is where plain text
     # resumes; in Q a space may belong to the word.
     space = None if is_q else _WHITE_SPACE.search(value, start, limit)

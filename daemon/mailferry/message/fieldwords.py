@@ -23,6 +23,7 @@ from mailferry.message.transfer import quote_eight_bit
 from mailferry.message.wordencoder import Charset, encode_words
 
 _LINE_OCTETS = 76
+_LINE_LIMIT_OCTETS = 998
 _SAMPLE_OCTETS = 2000
 
 FIELD_OCTETS = 131_072
@@ -43,11 +44,11 @@ _STRUCTURED = _PARAMETRIC | frozenset(
 )
 
 _WORD = re.compile(rb"([ \t\r\n]*)([^ \t\r\n]+)")
-_SPECIALS = rb'[()<>,;:]|(?:[^ \t\r\n()<>,;:"\\]|\\[\x00-\xff])+|["\\]'
-_LEXEME = re.compile(rb'([ \t\r\n]*)("[^"\\]*(?:\\[\x00-\xff][^"\\]*)*"|' + _SPECIALS + rb")")
-# Once a quote is found that nothing closes, no quote is one: looking for the end
-# again and again would take quadratic time.
-_LEXEME_WITHOUT_QUOTES = re.compile(rb"([ \t\r\n]*)(" + _SPECIALS + rb")")
+# A quote that nothing closes is a word by itself. The search for its end happens
+# once: no quote after it can be open too, since backslashes are taken in pairs.
+_LEXEME = re.compile(
+    rb'([ \t\r\n]*)("[^"\\]*(?:\\[\x00-\xff][^"\\]*)*"|[()<>,;:]|(?:[^ \t\r\n()<>,;:"\\]|\\[\x00-\xff])+|["\\])'
+)
 _QUOTED_PAIR = re.compile(rb"\\([\x00-\xff])")
 
 
@@ -110,11 +111,12 @@ def _ascii_value(field: Field, value: bytes, charset: Charset) -> bytes:
     column = field.value_start - field.start
     if name in _PARAMETRIC:
         value = encode_parameters(value, charset)
-        if value.isascii():
+        if value.isascii() and column + max(map(len, value.split(b"\r\n"))) <= _LINE_LIMIT_OCTETS:
             return value
-    tokens = _structured(value) if name in _STRUCTURED else _unstructured(value)
-    tail = value[len(value.rstrip(b" \t\r\n")) :]
-    return _render(_merged(tokens), column, charset) + tail
+    # The white space at the end must not reach the patterns: they would try it from each place in it.
+    text = value.rstrip(b" \t\r\n")
+    tokens = _structured(text) if name in _STRUCTURED else _unstructured(text)
+    return _render(_merged(tokens), column, charset) + value[len(text) :]
 
 
 def _unstructured(value: bytes) -> Iterator[_Token]:
@@ -124,15 +126,10 @@ def _unstructured(value: bytes) -> Iterator[_Token]:
 
 
 def _structured(value: bytes) -> Iterator[_Token]:
-    lexeme = _LEXEME
-    match = lexeme.match(value)
-    while match:
+    for match in _LEXEME.finditer(value):
         text = match[2]
-        if text == b'"':
-            lexeme = _LEXEME_WITHOUT_QUOTES
         is_local_part = value.startswith(b"@", match.end())
         yield _Token(match[1], text, None if text.isascii() else _meaning(text, is_local_part=is_local_part))
-        match = lexeme.match(value, match.end())
 
 
 def _meaning(text: bytes, *, is_local_part: bool) -> bytes:
@@ -176,6 +173,8 @@ def _render(tokens: Iterable[_Token], column: int, charset: Charset) -> bytes:
         words = [token.text] if token.payload is None else encode_words(token.payload, charset)
         space = token.space or _missing_space(before, token)
         for word in words:
+            if not space and column + len(word) > _LINE_LIMIT_OCTETS:
+                space = b" "
             if b"\n" in space:
                 column = len(space) - space.rfind(b"\n") - 1
             elif space and column + len(space) + len(word) > _LINE_OCTETS:

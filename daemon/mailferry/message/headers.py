@@ -149,10 +149,13 @@ def drop_return_path(content: bytes) -> bytes:
         return content
     # With a line end put before it, the header is one octet ahead of the content.
     places = [(m.start(1) - 1, m.end(1) - 1) for m in _named(b"Return-Path").finditer(b"\n" + header)]
-    pieces = []
+    pieces: list[bytes] = []
     position = 0
-    for start, value_end in places:
-        pieces.append(content[position:start])
+    for start, value_end in [*places, (len(content), len(content))]:
+        piece = content[position:start]
+        if pieces and pieces[-1].endswith(b"\r") and piece.startswith(b"\n"):
+            pieces.append(b"\n")  # else two line ends would become one, and the empty line be lost
+        pieces += [piece] if piece else []
         line_end = _LINE_END.match(header, value_end)
         position = line_end.end() if line_end else value_end
-    return b"".join([*pieces, content[position:]])
+    return b"".join(pieces)

@@ -68,7 +68,7 @@ def encode_words(octets: bytes, guess: Charset) -> list[bytes]:
     charset, characters = split_characters(octets, guess)
     quoted = [b"".join([_Q[octet] for octet in character]) for character in characters]
     room = _WORD_OCTETS - len(charset.label) - len(b"=??Q??=")
-    if sum(map(len, quoted)) <= len(octets) * 4 // 3:
+    if sum(map(len, quoted)) <= (len(octets) + 2) // 3 * 4:
         return [b"=?%b?Q?%b?=" % (charset.label, chunk) for chunk in pack(quoted, room)]
     chunks = pack(characters, room // 4 * 3)
     return [b"=?%b?B?%b?=" % (charset.label, binascii.b2a_base64(c, newline=False)) for c in chunks]
