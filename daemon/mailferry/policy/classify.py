@@ -46,7 +46,7 @@ _CREDENTIAL_ADVICE = "check the destination's user name, password and mechanism"
 def classify_transaction(finished: TransactionFinished) -> DeliveryReport:
     """Tell what became of a message, from every reply that its transaction got."""
     if _accepted_content(finished):
-        return _by_recipients(finished, content_accepted=True)
+        return _by_recipients(finished)
     if finished.in_doubt:
         reason = "the connection ended after the message was sent and before the server's word on it"
         return DeliveryReport(Deferred(Scope.MESSAGE, reason, in_doubt=True))
@@ -58,7 +58,7 @@ def classify_transaction(finished: TransactionFinished) -> DeliveryReport:
     if None in finished.recipient_replies:
         return DeliveryReport(_lost("RCPT"))
     if not any(reply is not None and reply.positive for reply in finished.recipient_replies):
-        return _by_recipients(finished, content_accepted=False)
+        return _by_recipients(finished)
     return DeliveryReport(_classify_data(finished))
 
 
@@ -131,7 +131,7 @@ def _classify_recipient(reply: SmtpReply) -> Literal["accepted", "refused", "def
 def _classify_data(finished: TransactionFinished) -> Outcome:
     """Judge the reply to DATA or to the end of the data; some recipients had been accepted."""
     reply = finished.data_reply
-    if reply is None or (reply.positive and not finished.content_sent):
+    if reply is None:
         return _lost("DATA")
     reason = _reason("end of data" if finished.content_sent else "DATA", reply)
     permanent = _refuses_content(reply) or (finished.content_sent and _refuses_after_reading(reply))
@@ -140,8 +140,6 @@ def _classify_data(finished: TransactionFinished) -> Outcome:
 
 def _refuses_content(reply: SmtpReply) -> bool:
     """Whether size, form or policy is given as the reason; good enough even before the content."""
-    if not reply.permanent or _says_mailbox_full(reply):
-        return False
     return _too_large(reply) or _status(reply).startswith(("5.6.", "5.7."))
 
 
@@ -154,8 +152,8 @@ def _refuses_after_reading(reply: SmtpReply) -> bool:
     return status == "5.4.6" or not status.startswith(("5.3.", "5.4.", "5.5."))
 
 
-def _by_recipients(finished: TransactionFinished, *, content_accepted: bool) -> DeliveryReport:
-    """Sum up the recipients; those who were accepted count only when the content was, too."""
+def _by_recipients(finished: TransactionFinished) -> DeliveryReport:
+    """Sum up the recipients, when the content was accepted or no recipient was."""
     accepted: list[str] = []
     refused: list[str] = []
     refusals: list[str] = []
@@ -177,7 +175,7 @@ def _by_recipients(finished: TransactionFinished, *, content_accepted: bool) -> 
         outcome = PermanentFailure(Scope.RECIPIENT, _listed(refusals))
     else:
         outcome = Delivered(str(finished.data_reply))
-    return DeliveryReport(outcome, tuple(accepted) if content_accepted else (), tuple(refused))
+    return DeliveryReport(outcome, tuple(accepted), tuple(refused))
 
 
 # -- replies -----------------------------------------------------------------

@@ -234,9 +234,7 @@ class SmtpConnection:
         if self.state is not SmtpState.TLS:
             raise LocalProtocolError(f"TLS was not asked for in state {self.state.name}")
         self.state = SmtpState.CONNECTED
-        self.features = _NO_FEATURES
-        self._pipeline.overlapping = False
-        self._dialogue.reset_due = False
+        self._learn(_NO_FEATURES)
 
     def connection_lost(self) -> list[TransactionFinished]:
         """End the session, for whatever reason; return what became of the transactions.
@@ -311,11 +309,14 @@ class SmtpConnection:
             return
         self.state = (move.granted if reply.positive else move.refused) or self.state
         if reply.positive and isinstance(command, Ehlo | Helo):
-            self.features = parse_features(reply) if isinstance(command, Ehlo) else _NO_FEATURES
-            self._pipeline.overlapping = self._use_pipelining and self.features.pipelining
+            self._learn(parse_features(reply) if isinstance(command, Ehlo) else _NO_FEATURES)
         if reply.positive and isinstance(command, Ehlo | Helo | Rset):
             self._dialogue.reset_due = False
         self._events.append(Replied(command, reply))
+
+    def _learn(self, features: SmtpFeatures) -> None:
+        self.features = features
+        self._pipeline.overlapping = self._use_pipelining and features.pipelining
 
     def _end(self) -> None:
         self.state = SmtpState.CLOSED

@@ -46,12 +46,7 @@ class Dialogue:
     @property
     def may_overlap(self) -> bool:
         """Whether the next may begin although one is unfinished."""
-        return (
-            self._pipeline.overlapping
-            and self._pipeline.all_sent
-            and len(self.runs) == 1
-            and self.runs[0].content_queued
-        )
+        return self._pipeline.overlapping and len(self.runs) == 1 and self.runs[0].content_queued
 
     def begin(self, transaction: Transaction, features: SmtpFeatures, *, chunking: bool) -> None:
         """Put a transaction's commands into the pipeline.

@@ -64,11 +64,6 @@ class Pipeline:
         return not self._sent and not self._waiting
 
     @property
-    def all_sent(self) -> bool:
-        """Nothing waits to be sent."""
-        return not self._waiting
-
-    @property
     def awaiting(self) -> Awaiting:
         """What the next reply will answer."""
         return self._sent[0].awaiting if self._sent else ""

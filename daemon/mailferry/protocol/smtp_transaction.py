@@ -134,11 +134,10 @@ class TransactionRun:
     @property
     def in_doubt(self) -> bool:
         """The server may have the message and we do not know."""
-        return self.content_sent and not self.finished and self.data_reply is None and not self.hopeless
+        return self.content_sent and self.data_reply is None and not self.hopeless
 
     def finish(self) -> TransactionFinished:
         """Close the books."""
-        in_doubt = self.in_doubt
         self.finished = True
         missing = len(self.transaction.recipients) - len(self.recipient_replies)
         return TransactionFinished(
@@ -147,7 +146,7 @@ class TransactionRun:
             recipient_replies=(*self.recipient_replies, *(None,) * missing),
             data_reply=self.data_reply,
             content_sent=self.content_sent,
-            in_doubt=in_doubt,
+            in_doubt=self.in_doubt,
         )
 
 

@@ -156,6 +156,7 @@ def test_nothing_else_is_in_doubt() -> None:
         ("554 5.2.3 too large", REJECTED),
         ("552 5.2.2 full", MESSAGE),
         ("553 5.6.7 no SMTPUTF8", REJECTED),
+        ("504 5.6.7 no SMTPUTF8", REJECTED),
         ("500 what", HOP),
         ("502 5.5.1 switched off", HOP),
         ("503 EHLO first", HOP),
@@ -296,6 +297,19 @@ def test_no_unknown_code_is_ever_permanent_except_where_it_must_be_meant() -> No
     assert permanent_at["rcpt"] == {550, 551, 553, 556}
     assert permanent_at["data"] == {552}
     assert final == {550, 552, 554}
+
+
+def test_a_status_that_contradicts_its_reply_code_is_not_believed() -> None:
+    """The parser drops such a status; who builds a reply by hand gets the same policy."""
+    order = ended().transaction
+    for code, status, expected in [
+        (450, "5.7.8", MESSAGE),
+        (450, "5.6.0", MESSAGE),
+        (450, "5.3.4", MESSAGE),
+        (554, "4.3.0", REJECTED),
+    ]:
+        said = SmtpReply(code, status, ("x",))
+        assert judge(TransactionFinished(order, reply(OK), (reply(OK),), said, True, False)) == expected
 
 
 # -- words ---------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from mailferry.errors import LocalProtocolError, RemoteProtocolError
@@ -43,7 +45,9 @@ def test_everything_a_driver_needs_is_in_one_module() -> None:
     assert dot_stuff is original_dot_stuff
 
 
-@pytest.mark.parametrize("injected", [b"250 evil\r\n", b"2", b"\r\n", b"250-multi\r\n", b"\x16\x03\x01"])
+@pytest.mark.parametrize(
+    "injected", [b"250 evil\r\n", b"421 bye\r\n", b"2", b"\r\n", b"250-multi\r\n", b"\x16\x03\x01"]
+)
 def test_octets_after_the_reply_to_starttls_end_the_session(injected: bytes) -> None:
     connection = ready("STARTTLS")
     connection.send(StartTls())
@@ -56,13 +60,14 @@ def test_octets_after_the_reply_to_starttls_end_the_session(injected: bytes) -> 
         connection.tls_established()
 
 
-def test_octets_before_the_handshake_end_the_session_even_when_they_come_later() -> None:
+@pytest.mark.parametrize("late", [b"2", b"hello\r\n", b"\x16\x03\x01"])
+def test_octets_before_the_handshake_end_the_session_even_when_they_come_later(late: bytes) -> None:
     connection = ready("STARTTLS")
     connection.send(StartTls())
     connection.receive_data(b"220 go\r\n")
 
     with pytest.raises(RemoteProtocolError, match="between the reply to STARTTLS and the TLS handshake"):
-        connection.receive_data(b"2")
+        connection.receive_data(late)
     with pytest.raises(RemoteProtocolError, match="between"):
         connection.tls_established()
 
@@ -114,6 +119,19 @@ def test_content_counts_as_sent_only_when_it_was_handed_over() -> None:
     assert not report.content_sent
     assert not report.in_doubt
     assert connection.data_to_send() == []
+
+
+def test_nothing_of_a_finished_transaction_is_kept() -> None:
+    connection = ready("PIPELINING")
+    content = bytes(bytearray(b"Hi\r\n"))
+    held = sys.getrefcount(content)
+    connection.begin(order(content=(content,)))
+    connection.data_to_send()
+    connection.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    connection.data_to_send()
+    connection.receive_data(b"250 ok\r\n")
+
+    assert sys.getrefcount(content) == held
 
 
 def test_the_next_may_begin_before_the_content_was_drained() -> None:
