@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mailferry.model import KnownMessage, ListedMessage, MessageRecord, MessageState
+from mailferry.model import MessageRecord, MessageState
 from mailferry.policy.plan import DeleteOrder
 from mailferry.ports import Clock, Ledger, MaildropSession
 from mailferry.services.identity import has_same_header
@@ -60,16 +60,16 @@ class Deletions:
         return changed
 
     async def _compare(self, orders: Sequence[DeleteOrder]) -> tuple[list[DeleteOrder], list[DeleteOrder]]:
+        """Separate messages that may go from those that are other ones; the unclear are in neither."""
         same = await asyncio.gather(*(self._may_delete(order) for order in orders))
-        fit = [order for order, is_same in zip(orders, same, strict=True) if is_same]
-        changed = [order for order, is_same in zip(orders, same, strict=True) if not is_same]
+        fit = [order for order, is_same in zip(orders, same, strict=True) if is_same is True]
+        changed = [order for order, is_same in zip(orders, same, strict=True) if is_same is False]
         return fit, changed
 
-    async def _may_delete(self, order: DeleteOrder) -> bool:
-        return not order.verify or await self._is_same(order.listed, order.known)
-
-    async def _is_same(self, listed: ListedMessage, known: KnownMessage) -> bool:
-        digest = known.message.header_digest
+    async def _may_delete(self, order: DeleteOrder) -> bool | None:
+        if not order.verify:
+            return True
+        digest = order.known.message.header_digest
         if digest and self._session.traits.has_top:
-            return await has_same_header(self._session, listed, digest)
-        return listed.size_octets == known.message.size_octets
+            return await has_same_header(self._session, order.listed, digest)
+        return order.listed.size_octets == order.known.message.size_octets

@@ -67,9 +67,9 @@ def _header(session: MaildropSession, message: ListedMessage) -> asyncio.Future[
     return answered
 
 
-async def has_same_header(session: MaildropSession, message: ListedMessage, digest: bytes) -> bool:
-    """Compare a listed message's header with a digest from the ledger, by TOP."""
+async def has_same_header(session: MaildropSession, message: ListedMessage, digest: bytes) -> bool | None:
+    """Compare a listed message's header with a digest from the ledger; None when TOP brought none."""
     header = await _header(session, message)
     if header is None:
-        return False
+        return None
     return header_digest(split_header(header)[0]) == digest

@@ -96,7 +96,7 @@ class Poll:
         deletions = Deletions(session, self._around.ledger, self._around.clock)
         await self._write_first_rows(plan)
         changed = await deletions.carry_out(plan.delete)
-        plan.fetch.extend(self._fetch_again(changed))
+        plan.fetch.extend(await self._fetch_again(changed))
         pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
         self._pipeline = pipeline
         pipeline.start(plan.fetch, known, self._identities)
@@ -149,8 +149,13 @@ class Poll:
         state = settled_state(entry.deliveries, self._policy.destinations, self._policy.retention)
         return replace(entry.message, state=state, updated_at=now, accepted_at=now)
 
-    def _fetch_again(self, changed: Sequence[DeleteOrder]) -> list[FetchOrder]:
-        """A UIDL that now stands for another message: that one is new."""
+    async def _fetch_again(self, changed: Sequence[DeleteOrder]) -> list[FetchOrder]:
+        """A UIDL that now stands for another message: the old one is gone, this one is new."""
+        if changed:
+            now = self._around.clock()
+            await self._around.ledger.save(
+                [replace(order.known.message, state=MessageState.GONE, updated_at=now) for order in changed]
+            )
         available = [n for n in self._policy.destinations if self._around.destinations[n].available]
         if not available or self._stopping:
             return []
