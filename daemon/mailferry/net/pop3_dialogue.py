@@ -120,6 +120,7 @@ class Pop3Dialogue:
     def data_received(self, data: bytes) -> None:
         """Feed the core and hand its events out."""
         failure: ProtocolError | None = None
+        unfinished_octets = self.core.receiving_octets + len(data)
         try:
             events: Sequence[Event] = self.core.receive_data(data)
         except ProtocolError as error:
@@ -133,7 +134,8 @@ class Pop3Dialogue:
             self._handling = False
         if failure is not None:
             self.fail(failure)
-        self._flush()
+        # Octets that complete nothing are not progress: a peer could drip for ever.
+        self._flush(answered=self.core.receiving_octets != unfinished_octets)
 
     def link_lost(self, error: TransportError) -> None:
         """The link died: so does the session."""
@@ -142,31 +144,38 @@ class Pop3Dialogue:
     def _handle(self, event: Event) -> None:
         self._trace_event(event)
         if isinstance(event, Greeting):
-            self._greeting.set_result(event)
+            if not self._greeting.done():  # who waited for it may just have been cancelled
+                self._greeting.set_result(event)
         elif self._on_wire:
             self._on_wire.popleft()(event)
 
-    def _flush(self) -> None:
+    def _flush(self, *, answered: bool = False) -> None:
         self._flush_scheduled = False
         if self.failure is not None:
             return
-        octets: list[bytes] = []
-        while self._waiting and self._may_send():
-            command, done = self._waiting.popleft()
-            try:
-                octets.append(self.core.send(command))
-            except ProtocolError as error:  # an address or name with CR, LF or NUL in it
-                self._on_wire.append(done)
-                self.fail(error)
-                return
-            self._on_wire.append(done)
-            self._trace("send", command.trace)
+        still_due = not answered and (bool(self._on_wire) or not self._greeting.done())
+        try:
+            octets = self._encode_sendable()
+        except ProtocolError as error:  # a name or password with CR, LF or NUL in it
+            self.fail(error)
+            return
         if octets:
             self._link.write([b"".join(octets)])
+        if still_due:
+            return
         if self._on_wire:
             self._link.expect(f"the reply to {self._awaited_verb()}")
         else:
             self._link.expect_nothing()
+
+    def _encode_sendable(self) -> list[bytes]:
+        octets: list[bytes] = []
+        while self._waiting and self._may_send():
+            command, done = self._waiting.popleft()
+            self._on_wire.append(done)
+            octets.append(self.core.send(command))
+            self._trace("send", command.trace)
+        return octets
 
     def _may_send(self) -> bool:
         return len(self._on_wire) < (_PIPELINE_DEPTH if self.pipelining else 1)
