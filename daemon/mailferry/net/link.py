@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from mailferry.errors import (
     ConnectError,
@@ -85,6 +85,8 @@ class Link(asyncio.Protocol):
 
     def expect(self, what: str, timeout_seconds: float | None = None) -> None:
         """Begin to wait for a reply; call again for the next one, it resets the deadline."""
+        if self._dead:
+            return
         now = self._loop.time()
         self._awaiting = what
         self._timeout_seconds = timeout_seconds or self.endpoint.timeout_seconds
@@ -229,7 +231,7 @@ async def connect(endpoint: Endpoint) -> Link:
                 ssl=client_context(endpoint) if implicit else None,
                 local_addr=local,
                 ssl_handshake_timeout=endpoint.connect_timeout_seconds if implicit else None,
-                happy_eyeballs_delay=0.25,
+                **_race(loop),
             )
     except TimeoutError as error:
         link.close()
@@ -243,6 +245,11 @@ async def connect(endpoint: Endpoint) -> Link:
     if implicit:
         link._secured()  # noqa: SLF001  same module
     return link
+
+
+def _race(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:  # Any: passed on as keywords
+    """Ask for several addresses to be tried side by side (RFC 8305); uvloop tries one after the other."""
+    return {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
 
 
 def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> TransportError:
