@@ -1,0 +1,118 @@
+"""`mailferry check`: is the configuration right, and what does it say?
+
+It connects to nothing. Problems end it with exit code 78; warnings are what is
+allowed and still may not be meant, or what the daemon would stumble over.
+"""
+
+# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from mailferry.cli.exit_codes import ExitCode
+from mailferry.cli.options import ConfigOption, JsonOption, settings_from
+from mailferry.cli.screen import print_json, screen, table
+from mailferry.cli.wording import counted
+from mailferry.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mailferry.config import DestinationSettings, MaildropSettings, Settings
+
+
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the configuration and show what it sets up; connects to nothing."""
+    try:
+        settings = settings_from(config)
+    except ConfigError as error:
+        if as_json:
+            print_json({"ok": False, "problems": [_problem(each) for each in error.problems]})
+            raise typer.Exit(ExitCode.CONFIG) from error
+        raise
+    from mailferry.cli.warnings_of import warnings_of
+
+    warnings = warnings_of(settings)
+    if as_json:
+        print_json({"ok": True, **_document(settings), "warnings": warnings})
+    else:
+        _show(settings, warnings)
+
+
+def _problem(problem: object) -> dict[str, object]:
+    return {name: getattr(problem, name) for name in ("file", "line", "key", "problem")}
+
+
+def _document(settings: Settings) -> dict[str, object]:
+    return {
+        "state_dir": str(settings.daemon.state_dir),
+        "http": settings.http.listen,
+        "maildrops": [_maildrop(name, each) for name, each in settings.maildrop.items()],
+        "destinations": [_destination(name, each) for name, each in settings.destination.items()],
+    }
+
+
+def _maildrop(name: str, settings: MaildropSettings) -> dict[str, object]:
+    return {
+        "name": name,
+        "enabled": settings.enabled,
+        "server": f"{settings.host}:{settings.resolved_port}",
+        "tls": settings.tls,
+        "username": settings.username,
+        "when": _when(settings),
+        "keep": _keep(settings.keep),
+        "deliver": list(settings.deliver),
+    }
+
+
+def _when(settings: MaildropSettings) -> str:
+    from mailferry.config.units import format_duration
+
+    return f"cron {settings.cron}" if settings.cron else f"every {format_duration(settings.every)}"
+
+
+def _keep(keep: bool | float) -> str:
+    from mailferry.config.units import format_duration
+
+    if isinstance(keep, bool):
+        return "for ever" if keep else "until delivered"
+    return format_duration(keep)
+
+
+def _destination(name: str, settings: DestinationSettings) -> dict[str, object]:
+    common: dict[str, object] = {"name": name, "enabled": settings.enabled, "type": settings.type}
+    if settings.type == "maildir":
+        return {**common, "where": str(settings.path)}
+    return {
+        **common,
+        "where": f"{settings.host}:{settings.resolved_port}",
+        "tls": settings.tls,
+        "sender": settings.sender,
+        "recipients": list(settings.recipients),
+    }
+
+
+def _show(settings: Settings, warnings: list[str]) -> None:
+    console = screen()
+    maildrops = table(("maildrop", "server", "tls", "user", "polled", "kept", "delivers to"))
+    for name, drop in settings.maildrop.items():
+        facts = _maildrop(name, drop)
+        when = str(facts["when"]) if drop.enabled else "disabled"
+        kept, user = str(facts["keep"]), drop.username
+        maildrops.add_row(name, str(facts["server"]), drop.tls, user, when, kept, ", ".join(drop.deliver))
+    destinations = table(("destination", "type", "where", "tls", "sender", "recipients"))
+    for name, destination in settings.destination.items():
+        destinations.add_row(name, *_destination_cells(destination))
+    console.print(maildrops, destinations)
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
+    drops = counted(len(settings.maildrop), "maildrop")
+    console.print(f"The configuration is good: {drops}, {counted(len(settings.destination), 'destination')}.")
+
+
+def _destination_cells(settings: DestinationSettings) -> list[str]:
+    where = str(_destination("", settings)["where"])
+    if settings.type == "maildir":
+        return [settings.type, where, "", "", ""]
+    return [settings.type, where, settings.tls, settings.sender, ", ".join(settings.recipients)]

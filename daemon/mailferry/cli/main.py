@@ -1,0 +1,84 @@
+"""The command line's entry point, and the list of commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.main import get_command
+
+from mailferry.cli.check import check
+from mailferry.cli.faults import report
+from mailferry.cli.history import history
+from mailferry.cli.once import once
+from mailferry.cli.run import run
+from mailferry.cli.sandbox import sandbox
+from mailferry.cli.schema import schema
+from mailferry.cli.status import status
+from mailferry.cli.version import version
+
+app = typer.Typer(
+    name="mailferry",
+    no_args_is_help=True,
+    # typer's own tracebacks show code, and could show local variables: see `faults`.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+for _command in (run, once, check, status, history, schema, sandbox, version):
+    app.command()(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def mailferry(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Ferry mail from POP3 maildrops to SMTP.
+
+    MAILFERRY_CONFIG names the configuration, MAILFERRY_DEBUG=1 shows where an error comes from.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with an exit code."""
+    _print_anything()
+    try:
+        get_command(app)(args=arguments, prog_name="mailferry")
+    except Exception as error:  # noqa: BLE001 - the last place where it can be said in words
+        code: str | int | None = report(error)
+    except SystemExit as end:
+        code = end.code
+    _flush()
+    sys.exit(code)
+
+
+def _print_anything() -> None:
+    """Let no subject fail a command: what the encoding lacks is shown as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # a test's stream may have none
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough (`mailferry history | head`); the interpreter
+        # would fail once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

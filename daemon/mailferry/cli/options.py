@@ -1,0 +1,41 @@
+"""Options that several commands share, and how they get their settings."""
+
+# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mailferry.cli.faults import DEBUG_VARIABLE
+
+if TYPE_CHECKING:
+    from mailferry.config import Settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="MAILFERRY_CONFIG",
+        metavar="FILE",
+        help="The configuration; /etc/mailferry/mailferry.toml by default.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
+
+
+def settings_from(path: Path | None) -> Settings:
+    """Load the configuration.
+
+    Raises:
+        ConfigError: with all problems.
+    """
+    from mailferry.config import load_settings
+
+    # Every other MAILFERRY_ variable sets a key, and would be refused if it did not.
+    environ = {name: value for name, value in os.environ.items() if name != DEBUG_VARIABLE}
+    return load_settings(path, environ=environ)

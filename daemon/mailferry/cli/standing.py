@@ -1,0 +1,176 @@
+"""From the ledger's standings and counts to one word per maildrop and destination.
+
+Pure, and the only place that decides what `mailferry status` calls well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from mailferry.config import MaildropSettings, Settings
+from mailferry.model import MaildropName, MessageState, StandingKind, StandingRecord
+from mailferry.telemetry.redaction import clean_text
+from mailferry.telemetry.rendering import iso_time
+
+Standings = Mapping[tuple[StandingKind, str], StandingRecord]
+Counts = Mapping[tuple[MaildropName, MessageState], int]
+
+LATE_INTERVALS = 3
+LATE_LEAST_SECONDS = 300.0
+"""A maildrop is late after three of its intervals, and not before five minutes: a
+restart or a long drain is no news."""
+
+_WELL = frozenset({"ok", "open", "untried", "disabled"})
+_TIMES = ("last_success_at", "last_error_at", "not_before")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What maildrops and destinations have in common.
+
+    `state` of a maildrop: `ok`, `failing`, `late`, `never polled`, `disabled`; of a
+    destination: `open`, `paused`, `probing` (its pause is over, nothing accepted
+    yet), `untried`, `disabled`.
+    """
+
+    name: str
+    state: str
+    last_success_at: float | None
+    last_error_at: float | None
+    last_error: str
+    failures: int
+    not_before: float
+
+    @property
+    def well(self) -> bool:
+        """Whether nobody has to look."""
+        return self.state in _WELL
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStanding(Standing):
+    """One destination's route."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropStanding(Standing):
+    """One maildrop, with its messages that are still on the server."""
+
+    deferred: int
+    rejected: int
+    skipped: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All that is configured."""
+
+    maildrops: tuple[MaildropStanding, ...]
+    destinations: tuple[DestinationStanding, ...]
+
+    @property
+    def well(self) -> bool:
+        """Whether everything is."""
+        return all(each.well for each in (*self.maildrops, *self.destinations))
+
+    @property
+    def deferred(self) -> int:
+        """Messages that are to be tried again."""
+        return sum(drop.deferred for drop in self.maildrops)
+
+    @property
+    def rejected(self) -> int:
+        """Messages that a destination refused for good."""
+        return sum(drop.rejected for drop in self.maildrops)
+
+    def document(self) -> dict[str, object]:
+        """Return what `--json` prints."""
+        return {
+            "ok": self.well,
+            "maildrops": [_as_json(each) for each in self.maildrops],
+            "destinations": [_as_json(each) for each in self.destinations],
+        }
+
+
+def overview(settings: Settings, standings: Standings, counts: Counts, now: float) -> Overview:
+    """Judge everything that is configured; what is not configured any more is left out."""
+    maildrops = (
+        _maildrop(name, drop, standings.get((StandingKind.MAILDROP, name)), counts, now)
+        for name, drop in settings.maildrop.items()
+    )
+    destinations = (
+        _destination(name, place.enabled, standings.get((StandingKind.DESTINATION, name)), now)
+        for name, place in settings.destination.items()
+    )
+    return Overview(tuple(maildrops), tuple(destinations))
+
+
+def _maildrop(
+    name: str, settings: MaildropSettings, found: StandingRecord | None, counts: Counts, now: float
+) -> MaildropStanding:
+    record = found or StandingRecord(StandingKind.MAILDROP, name)
+
+    def count(*states: MessageState) -> int:
+        return sum(counts.get((MaildropName(name), state), 0) for state in states)
+
+    return MaildropStanding(
+        *_common(record, _maildrop_state(settings, record, now)),
+        deferred=count(MessageState.DEFERRED),
+        rejected=count(MessageState.REJECTED),
+        skipped=count(MessageState.SKIPPED),
+        kept=count(MessageState.ACCEPTED, MessageState.DELETE_PENDING),
+    )
+
+
+def _maildrop_state(settings: MaildropSettings, record: StandingRecord, now: float) -> str:
+    if not settings.enabled:
+        return "disabled"
+    if record.consecutive_failures:
+        return "failing"
+    if record.last_success_at is None:
+        return "never polled"
+    return "late" if _is_late(settings, record, now) else "ok"
+
+
+def _is_late(settings: MaildropSettings, record: StandingRecord, now: float) -> bool:
+    if settings.cron:
+        return False  # its times are the scheduler's business
+    interval = max(settings.every, record.login_delay_seconds)
+    limit = max(LATE_INTERVALS * interval, LATE_LEAST_SECONDS)
+    return now - (record.last_success_at or 0.0) > limit
+
+
+def _destination(name: str, enabled: bool, found: StandingRecord | None, now: float) -> DestinationStanding:
+    record = found or StandingRecord(StandingKind.DESTINATION, name)
+    return DestinationStanding(*_common(record, _route_state(enabled, record, now)))
+
+
+def _route_state(enabled: bool, record: StandingRecord, now: float) -> str:
+    if not enabled:
+        return "disabled"
+    if record.consecutive_failures:
+        return "paused" if record.not_before > now else "probing"
+    return "open" if record.last_success_at else "untried"
+
+
+def _common(
+    record: StandingRecord, state: str
+) -> tuple[str, str, float | None, float | None, str, int, float]:
+    return (
+        record.name,
+        state,
+        record.last_success_at,
+        record.last_error_at,
+        clean_text(record.last_error),
+        record.consecutive_failures,
+        record.not_before,
+    )
+
+
+def _as_json(each: Standing) -> dict[str, object]:
+    document = {**asdict(each), "well": each.well}
+    for name in _TIMES:
+        document[name] = iso_time(document[name]) if document[name] else None
+    return document

@@ -1,0 +1,67 @@
+"""What is allowed in a configuration and still worth a word."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mailferry.config import MaildirDestinationSettings, Settings
+from mailferry.config.network_kinds import is_loopback
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """Return the warnings, each as `key: what, and what to do`."""
+    return [
+        *_about_state(settings),
+        *_about_maildrops(settings),
+        *_about_destinations(settings),
+        *_about_daemon(settings),
+    ]
+
+
+def _about_state(settings: Settings) -> Iterator[str]:
+    state_dir = settings.daemon.state_dir
+    yield from _about_folder("daemon.state_dir", state_dir)
+    if settings.ledger.url is not None:
+        folder = Path(settings.ledger.url.removeprefix("sqlite:///")).parent
+        if folder != state_dir:
+            yield from _about_folder("ledger.url", folder)
+
+
+def _about_folder(key: str, folder: Path) -> Iterator[str]:
+    if not folder.is_dir():
+        yield f"{key}: {folder} is not there: create it and give it to the user that runs mailferry"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield f"{key}: {folder} is not writable for this user (uid {os.geteuid()})"
+
+
+def _about_maildrops(settings: Settings) -> Iterator[str]:
+    for name, maildrop in settings.maildrop.items():
+        if maildrop.enabled and maildrop.tls == "none" and not is_loopback(maildrop.host):
+            yield f"maildrop.{name}.tls: password and mail travel unencrypted to {maildrop.host}"
+    if not any(maildrop.enabled for maildrop in settings.maildrop.values()):
+        yield "maildrop: none is enabled, so nothing is polled"
+
+
+def _about_destinations(settings: Settings) -> Iterator[str]:
+    used = {name for maildrop in settings.maildrop.values() for name in maildrop.deliver}
+    for name, destination in settings.destination.items():
+        if name not in used:
+            yield f"destination.{name}: no maildrop delivers to it"
+        if isinstance(destination, MaildirDestinationSettings):
+            folder = _nearest_existing(destination.path)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                yield f"destination.{name}.path: {folder} is not writable for this user (uid {os.geteuid()})"
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
+def _about_daemon(settings: Settings) -> Iterator[str]:
+    host = settings.http.host
+    if host is not None and not is_loopback(host):
+        yield f"http.listen: {host} can be reached by others, and there is no login"
+    if settings.daemon.trace:
+        yield "daemon.trace: every line of every dialogue is logged, with addresses"
