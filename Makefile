@@ -3,14 +3,15 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+PREFIX ?= /opt/mailferry
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 UV ?= $(firstword $(wildcard $(BIN)/uv) uv)
 LOCK_FLAGS ?= --upgrade
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --extra uvloop
+	--no-emit-index-url --no-header
 
-.PHONY: help demo test check fmt lint type imports unit lock clean
+.PHONY: help demo test check fmt lint type imports unit install lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +43,14 @@ imports: $(STAMP) ## Check that imports run in the allowed directions
 unit: $(STAMP) ## Run the fast tests
 	$(BIN)/pytest -q tests/unit tests/protocol tests/property
 
+install: ## Install into PREFIX (/opt/mailferry), without the developers' tools
+	@bash tools/install.sh "$(PYTHON)" "$(PREFIX)"
+
 lock: ## Renew the lock files from pyproject.toml (needs uv; LOCK_FLAGS= keeps the versions that still fit)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: install it, or type make UV=/path/to/uv lock" >&2; exit 1; }
-	$(COMPILE) $(LOCK_FLAGS) -o requirements/runtime.txt pyproject.toml
-	$(COMPILE) $(LOCK_FLAGS) --group dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) $(LOCK_FLAGS) --extra uvloop -o requirements/runtime.txt pyproject.toml
+	$(COMPILE) $(LOCK_FLAGS) --extra uvloop --group dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) $(LOCK_FLAGS) -c requirements/dev.txt --group build -o requirements/build.txt
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the virtual environment on a machine that may have nothing but Python.
 #
-# usage: tools/setup-venv.sh PYTHON VENV LOCK
+# usage: tools/setup-venv.sh PYTHON VENV LOCK [--without-project]
 #
 # Installs exactly what LOCK names, held to its hashes, and then the project
 # itself, editable. Running it again is cheap and harmless.
@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 python=${1:-python3}
 venv=${2:-.venv}
 lock=${3:-requirements/dev.txt}
+project=${4:---editable}
 
 say() { printf 'set-up: %s\n' "$*"; }
 die() { printf 'set-up: %s\n' "$@" >&2; exit 1; }
@@ -79,6 +80,8 @@ make_venv "$chosen" "$version"
 pip=("$venv/bin/python" -m pip --quiet --quiet --disable-pip-version-check --no-input)
 say "installing what $lock names, held to its hashes"
 "${pip[@]}" install --require-hashes -r "$lock"
-# The build backend came with the lock, so this last step needs no network at all.
-"${pip[@]}" install --no-index --no-deps --no-build-isolation --editable .
+if [ "$project" = --editable ]; then
+    # The build backend came with the lock, so this last step needs no network at all.
+    "${pip[@]}" install --no-index --no-deps --no-build-isolation --editable .
+fi
 say "$venv is ready"
