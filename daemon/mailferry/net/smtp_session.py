@@ -14,6 +14,7 @@ from collections.abc import Callable
 from mailferry.errors import MailferryError, ProtocolError, RemoteProtocolError, TransportError
 from mailferry.net.link import Link
 from mailferry.protocol.smtp import (
+    Awaiting,
     Event,
     Greeting,
     SmtpConnection,
@@ -49,6 +50,8 @@ class SmtpSession:
         self._final_timeout_seconds = final_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._greeting: asyncio.Future[Greeting] = self._loop.create_future()
+        self._awaiting: Awaiting = "greeting"
+        self._asked = ""
         self._answer: asyncio.Future[Answer] | None = None
         self._finished: dict[int, Finished] = {}
         self._handling = False
@@ -92,6 +95,7 @@ class SmtpSession:
         if self.failure is not None:
             raise self.failure
         self.core.send(command)
+        self._asked = command.verb
         self._answer = self._loop.create_future()
         self._flush(timeout_seconds)
         return await self._answer
@@ -122,21 +126,24 @@ class SmtpSession:
 
     def data_received(self, data: bytes) -> None:
         """Feed the core and hand its events out."""
+        unfinished_octets = self.core.receiving_octets + len(data)
         try:
             events = self.core.receive_data(data)
         except ProtocolError as error:
             self.fail(error)
             return
+        # Octets that complete nothing are not progress: a peer could drip for ever.
+        answered = self.core.receiving_octets != unfinished_octets
         self._handling = True
         try:
             for event in events:
                 self._handle(event)
-            if events:
+            if answered:  # also without an event: a 354 lets the next transaction begin, a 421 none
                 self.on_change()
         finally:
             self._handling = False
         if self.failure is None:
-            self._flush()
+            self._flush(answered=answered)
 
     def link_lost(self, error: TransportError) -> None:
         """The link died: so does the session."""
@@ -146,7 +153,8 @@ class SmtpSession:
         if isinstance(event, TransactionFinished):
             self._tell(event)
         elif isinstance(event, Greeting):
-            self._greeting.set_result(event)
+            if not self._greeting.done():  # who waited for it may just have been cancelled
+                self._greeting.set_result(event)
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(event)
 
@@ -155,17 +163,21 @@ class SmtpSession:
         if finished is not None:
             finished(event)
 
-    def _flush(self, timeout_seconds: float | None = None) -> None:
+    def _flush(self, timeout_seconds: float | None = None, *, answered: bool = False) -> None:
         octets = self.core.data_to_send()
         if octets:
             self.link.write(octets)
-        awaiting = self.core.awaiting
+        awaiting, before = self.core.awaiting, self._awaiting
+        self._awaiting = awaiting
         if not awaiting:
             self.link.expect_nothing()
+        elif awaiting == before and not answered:
+            return  # the same reply is still due, and so is its deadline
         elif awaiting == "final":
             self.link.expect("the reply to the end of the data", self._final_timeout_seconds)
         else:
-            self.link.expect(f"the reply to {awaiting.upper()}", timeout_seconds)
+            what = self._asked if awaiting == "command" else awaiting.upper()
+            self.link.expect(f"the reply to {what}", timeout_seconds)
 
 
 def unexpected(answer: Answer) -> RemoteProtocolError:
