@@ -31,8 +31,9 @@ check: $(STAMP) fmt lint type imports unit ## Format, lint, types, import contra
 fmt: $(STAMP) ## Check the formatting
 	$(BIN)/ruff format --check daemon tests
 
-lint: $(STAMP) ## Lint
+lint: $(STAMP) ## Lint, and check the spelling
 	$(BIN)/ruff check daemon tests
+	$(BIN)/codespell daemon config deploy docs tools *.md
 
 type: $(STAMP) ## Check types, strictly
 	$(BIN)/mypy daemon tests/support
