@@ -32,6 +32,10 @@ LEAST_RATE_OCTETS_PER_SECOND = 512
 """A peer that delivers a reply more slowly than this, on average, is given up."""
 
 
+_EARLY_OCTETS = 64 * 1024
+"""What a peer may send before anybody listens."""
+
+
 class LinkHandler(Protocol):
     """Who owns a link."""
 
@@ -55,6 +59,8 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._dead = False
         self._error: TransportError | None = None
+        self._told = False
+        self._early = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._timeout_seconds = endpoint.timeout_seconds
         self._awaiting = ""
@@ -65,12 +71,14 @@ class Link(asyncio.Protocol):
     # What the owner calls
 
     def attach(self, handler: LinkHandler) -> None:
-        """Name the owner and begin to read."""
+        """Name the owner and hand over what came before there was one."""
         self._handler = handler
-        if self._error is not None:  # it died before it had an owner
+        early, self._early = bytes(self._early), bytearray()
+        if early:
+            handler.data_received(early)
+        if self._error is not None and not self._told:  # it died before it had an owner
+            self._told = True
             self._loop.call_soon(handler.link_lost, self._error)
-        elif self._transport is not None and not self._dead:
-            self._transport.resume_reading()
 
     def write(self, buffers: Sequence[bytes]) -> None:
         """Send buffers in order, as one write."""
@@ -135,6 +143,7 @@ class Link(asyncio.Protocol):
         self.close()
         self._error = error
         if self._handler is not None:
+            self._told = True
             self._handler.link_lost(error)
 
     def close(self) -> None:
@@ -152,14 +161,20 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over a fresh transport (asyncio calls this once per connection)."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.pause_reading()  # until the owner is attached
 
     def data_received(self, data: bytes) -> None:
         """Hand the peer's octets to the owner."""
-        if self._dead or self._handler is None:
+        if self._dead:
             return
         self._progress_at = self._loop.time()
-        self._handler.data_received(data)
+        if self._handler is not None:
+            self._handler.data_received(data)
+            return
+        # A quick server's greeting may come before the owner is there: pausing the
+        # transport until then does not work with every event loop.
+        self._early += data
+        if len(self._early) > _EARLY_OCTETS:
+            self.fail(ConnectionLostError(f"{self.endpoint}: the peer sent more than a greeting unasked"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner; also when the peer closed in good order, since we did not ask."""
@@ -221,9 +236,11 @@ async def connect(endpoint: Endpoint) -> Link:
     loop = asyncio.get_running_loop()
     link = Link(endpoint, loop)
     implicit = endpoint.tls.value == "implicit"
+    # The handshake has a time of its own, and it is part of the connecting.
+    patience_seconds = endpoint.connect_timeout_seconds * (2 if implicit else 1)
     local = (endpoint.source_address, 0) if endpoint.source_address else None
     try:
-        async with asyncio.timeout(endpoint.connect_timeout_seconds * (2 if implicit else 1)):
+        async with asyncio.timeout(patience_seconds):
             await loop.create_connection(
                 lambda: link,
                 endpoint.host,
@@ -235,13 +252,13 @@ async def connect(endpoint: Endpoint) -> Link:
             )
     except TimeoutError as error:
         link.close()
-        raise ConnectTimeoutError(
-            f"{endpoint}: no connection within {endpoint.connect_timeout_seconds:g} s"
-        ) from error
+        raise ConnectTimeoutError(f"{endpoint}: no connection within {patience_seconds:g} s") from error
     except ssl.SSLError as error:
         raise TlsError(explain(endpoint, error)) from error
     except OSError as error:
         raise _connect_error(endpoint, error, implicit) from error
+    except UnicodeError as error:
+        raise ConnectError(f"{endpoint}: cannot connect: not a host name: {error}") from error
     if implicit:
         link._secured()  # noqa: SLF001  same module
     return link
