@@ -21,7 +21,7 @@ $(STAMP): requirements/dev.txt pyproject.toml tools/setup-venv.sh
 	@touch $@
 
 demo: $(STAMP) ## Run the whole main job against a local sandbox and show what happened
-	@$(BIN)/python -m mailferry.cli.main sandbox --demo
+	@$(BIN)/mailferry sandbox --demo
 
 test: $(STAMP) ## Install what is needed (mail servers too) and run all tests
 	@bash tests/run-all.sh $(BIN)
