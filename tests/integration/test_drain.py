@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def dovecot(tmp_path: Path) -> Iterator[PrivateDovecot]:
         yield server
 
 
-def modes(dovecot: PrivateDovecot, ca_file: Path) -> dict[str, dict[str, Value]]:
+def modes(dovecot: PrivateDovecot, ca_file: Path) -> dict[str, dict[str, Any]]:
     """One maildrop for each way to protect the link."""
     return {
         "ann": {"port": dovecot.port, "tls": "none"},
@@ -60,7 +61,7 @@ def fill(dovecot: PrivateDovecot, total: int) -> dict[str, list[bytes]]:
 def configure(tmp_path: Path, dovecot: PrivateDovecot, postfix: PrivatePostfix, **more: Value) -> Path:
     folder = ConfigFolder(tmp_path / "mailferry")
     tables: dict[str, Mapping[str, Value]] = {
-        f"maildrop.{user}": folder.maildrop(mode["port"], user, every="2s", **{**mode, **more})
+        f"maildrop.{user}": folder.maildrop(user=user, every="2s", **mode, **more)
         for user, mode in modes(dovecot, ca_file(tmp_path, dovecot.authority)).items()
     }
     tables["destination.hop"] = folder.smtp(postfix.port)
