@@ -94,11 +94,14 @@ class SqlLedger:
 
     def commit(self, records: Sequence[LedgerRecord], done: Done) -> None:
         """Write rows; `done(None)` once they are synced, `done(StoreError)` otherwise."""
+        self._order(records, done, urgent=False)
+
+    def _order(self, records: Sequence[LedgerRecord], done: Done, *, urgent: bool) -> None:
         if self._worker is None:
             asyncio.get_running_loop().call_soon(done, self._closed())
         else:
             rows = {record_key(record): record for record in records}
-            self._worker.put(Order(rows, self._journal.sequence, done))
+            self._worker.put(Order(rows, self._journal.sequence, done, urgent))
 
     async def save(self, records: Sequence[LedgerRecord]) -> None:
         """Write rows and wait until they are synced.
@@ -116,7 +119,7 @@ class SqlLedger:
             else:
                 future.set_exception(error)
 
-        self.commit(records, done)
+        self._order(records, done, urgent=True)
         await future
 
     async def known_messages(self, maildrop: MaildropName) -> dict[Uidl, KnownMessage]:
