@@ -12,8 +12,12 @@ the timeout like one that is silent, and a large message on a slow line passes.
 
 from __future__ import annotations
 
+import array
 import asyncio
+import contextlib
+import fcntl
 import ssl
+import termios
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -89,7 +93,7 @@ class Link(asyncio.Protocol):
         else:
             self._transport.writelines(buffers)
         self._progress_at = self._loop.time()
-        self._unsent_octets = self._transport.get_write_buffer_size()
+        self._unsent_octets = _untaken_octets(self._transport)
 
     def expect(self, what: str, timeout_seconds: float | None = None) -> None:
         """Begin to wait for a reply; call again for the next one, it resets the deadline."""
@@ -218,11 +222,24 @@ class Link(asyncio.Protocol):
 
     def _note_sent_octets(self, now: float) -> None:
         """Octets of ours that the peer took are progress, if they leave at the least rate."""
-        unsent = self._transport.get_write_buffer_size() if self._transport else 0
+        unsent = _untaken_octets(self._transport) if self._transport else 0
         sent = self._unsent_octets - unsent
         self._unsent_octets = unsent
         if sent > 0 and sent >= LEAST_RATE_OCTETS_PER_SECOND * (now - self._progress_at):
             self._progress_at = self._reply_since = now
+
+
+def _untaken_octets(transport: asyncio.Transport) -> int:
+    """How many octets of ours the peer has not taken: ours to send, and in the kernel's send queue.
+
+    That queue holds megabytes. Without it a slow line would look like a peer that has stopped.
+    """
+    queued = array.array("i", [0])
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile, or a system that does not tell
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + queued[0]
 
 
 async def connect(endpoint: Endpoint) -> Link:
