@@ -63,10 +63,11 @@ def explain(endpoint: Endpoint, error: Exception) -> str:
             f"{endpoint}: TLS handshake failed: {reason}. "
             'Check that port and tls agree ("implicit" on 995/465, "starttls" on 110/25/587)'
         )
-    return f"{endpoint}: TLS handshake failed: {error or type(error).__name__}"
+    return f"{endpoint}: TLS handshake failed: {str(error) or 'the server closed the connection'}"
 
 
-# OpenSSL's X509_V_ERR_* numbers: https is not our subject, but the codes are the same.
+# OpenSSL's X509_V_ERR_* numbers.
+_NOT_YET_VALID = 9
 _EXPIRED = 10
 _SELF_SIGNED = (18, 19)
 _UNKNOWN_ISSUER = (20, 21)
@@ -75,6 +76,8 @@ _WRONG_NAME = (62, 64)
 
 def _advice(error: ssl.SSLCertVerificationError) -> str:
     code = error.verify_code
+    if code == _NOT_YET_VALID:
+        return "It is not valid yet: check this machine's clock"
     if code == _EXPIRED:
         return "It has expired: ask the server's operator to renew it, or check this machine's clock"
     if code in _SELF_SIGNED or code in _UNKNOWN_ISSUER:

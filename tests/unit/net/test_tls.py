@@ -1,0 +1,103 @@
+"""Contexts, pins, and what is said about a failed handshake."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mailferry.errors import TlsError
+from mailferry.net.endpoint import Endpoint, TlsMode
+from mailferry.net.tls import check_fingerprint, client_context, explain
+
+ENDPOINT = Endpoint("pop.example.org", 995, TlsMode.IMPLICIT)
+PIN = hashlib.sha256(b"certificate").hexdigest()
+
+
+def refused(code: int, message: str = "why") -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, message
+    return error
+
+
+def handshake_failed(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+def test_by_default_chain_and_name_are_verified() -> None:
+    context = client_context(ENDPOINT)
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.get_ca_certs() or ssl.get_default_verify_paths().capath
+
+
+def test_a_pin_takes_the_place_of_chain_and_name() -> None:
+    context = client_context(replace(ENDPOINT, fingerprint=PIN))
+    assert context.verify_mode is ssl.CERT_NONE
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert client_context(ENDPOINT).verify_mode is ssl.CERT_REQUIRED  # the shared one is another
+
+
+def test_contexts_are_shared() -> None:
+    assert client_context(ENDPOINT) is client_context(replace(ENDPOINT, host="other.example.org"))
+
+
+@pytest.mark.parametrize("content", [None, b"not a certificate"])
+def test_an_unusable_ca_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "ca.crt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TlsError, match=rf"tls_ca_file {path}: cannot be used: "):
+        client_context(replace(ENDPOINT, ca_file=path))
+
+
+def test_a_pin_is_compared_with_the_presented_certificate() -> None:
+    check_fingerprint(ENDPOINT, None)
+    pinned = replace(ENDPOINT, fingerprint=PIN)
+    check_fingerprint(pinned, b"certificate")
+    presented = hashlib.sha256(b"another").hexdigest()
+    with pytest.raises(TlsError, match=f"fingerprint is {presented}, tls_fingerprint says {PIN}"):
+        check_fingerprint(pinned, b"another")
+    with pytest.raises(TlsError):
+        check_fingerprint(pinned, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (9, "this machine's clock"),
+        (10, "It has expired"),
+        (18, "tls_ca_file or pin it with tls_fingerprint"),
+        (19, "tls_ca_file or pin it with tls_fingerprint"),
+        (20, "tls_ca_file or pin it with tls_fingerprint"),
+        (21, "tls_ca_file or pin it with tls_fingerprint"),
+        (62, "Use the name that the certificate is for as host"),
+        (64, "Use the name that the certificate is for as host"),
+        (23, "nothing was sent"),
+    ],
+)
+def test_a_refused_certificate_comes_with_advice(code: int, advice: str) -> None:
+    text = explain(ENDPOINT, refused(code))
+    assert text.startswith("pop.example.org:995: certificate refused: why. ")
+    assert advice in text
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            handshake_failed("WRONG_VERSION_NUMBER"),
+            "failed: WRONG_VERSION_NUMBER. Check that port and tls agree",
+        ),
+        (ConnectionResetError("reset"), "TLS handshake failed: reset"),
+        (ConnectionResetError(), "TLS handshake failed: the server closed the connection"),
+    ],
+)
+def test_other_failures_say_what_there_is_to_say(error: Exception, text: str) -> None:
+    assert text in explain(ENDPOINT, error)
