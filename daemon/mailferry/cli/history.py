@@ -25,7 +25,8 @@ MOST = 10_000
 
 def history(  # noqa: PLR0917 - typer calls it by keyword
     text: Annotated[
-        str | None, typer.Argument(help="Occurs in sender, recipient, subject, UIDL or receipt.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="Occurs in sender, recipient, subject, UIDL or receipt."),
     ] = None,
     maildrop: Annotated[
         str | None, typer.Option("--maildrop", "-m", metavar="NAME", help="Only of this maildrop.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def once(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Maildrops to poll; all when none is named."),
+        typer.Argument(metavar="NAME...", help="Maildrops to poll; all when none is named."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -51,6 +51,10 @@ def sandbox(
     """
     from mailferry.sandbox import SandboxPorts
 
+    if demo and directory is not None and (directory / "state").exists():
+        raise typer.BadParameter(
+            "must not hold the state of another run when --demo is given", param_hint="--dir"
+        )
     with _folder(directory) as folder:
         ports = SandboxPorts(pop_port, smtp_port, http_port or free_port())
         code = _run_demo(folder, ports) if demo else _serve(folder, ports, kept=directory is not None)
