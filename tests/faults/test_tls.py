@@ -1,0 +1,335 @@
+"""TLS over real sockets: what is refused, what is said about it, and that no password was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ssl
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mailferry.errors import (
+    CleartextRefusedError,
+    ConnectionLostError,
+    HopAuthenticationError,
+    MailferryError,
+    ReadTimeoutError,
+    RemoteProtocolError,
+    TlsError,
+)
+from mailferry.net.credentials import Credentials
+from mailferry.net.endpoint import Endpoint, TlsMode
+from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
+from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
+from mailferry.sandbox.line_link import LineLink
+from mailferry.sandbox.maildrop import SandboxFeatures, SandboxMaildrop
+from support.certificates import LocalAuthority, ServerCertificate, self_signed
+from support.clients import running
+from support.faults import Close, Fault, Send
+from support.raw_server import RawServer, saying
+from support.scripted_pop3 import ScriptedPop3Server
+from support.scripted_smtp import ScriptedSmtpServer
+
+PASSWORD = "correct-horse-4711"
+SECONDS = 0.4
+MODES = [TlsMode.IMPLICIT, TlsMode.STARTTLS]
+BOTH = ["pop3", "smtp"]
+
+Server = ScriptedPop3Server | ScriptedSmtpServer
+
+
+@pytest.fixture(autouse=True)
+def _servers_take_what_a_quick_client_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what comes right behind the handshake: the sandbox's link would clear it away with what came before."""
+
+    def tls_started(link: LineLink, transport: asyncio.Transport) -> None:
+        link.transport, link.protected = transport, True
+        if not link._begun:
+            link._begin()
+        link.release()
+
+    monkeypatch.setattr(LineLink, "tls_started", tls_started)
+
+
+@pytest.fixture(scope="module")
+def authority() -> LocalAuthority:
+    return LocalAuthority()
+
+
+@pytest.fixture
+def ca_file(authority: LocalAuthority, tmp_path: Path) -> Path:
+    return authority.write_ca(tmp_path / "ca")
+
+
+def make_server(kind: str, tls: ssl.SSLContext | None, mode: TlsMode, *faults: Fault) -> Server:
+    implicit = mode is TlsMode.IMPLICIT
+    if kind == "pop3":
+        boxes = {"ann": SandboxMaildrop(PASSWORD, [b"Subject: hello\r\n\r\nhello\r\n"])}
+        return ScriptedPop3Server(boxes, *faults, tls=tls, implicit_tls=implicit)
+    return ScriptedSmtpServer(*faults, tls=tls, implicit_tls=implicit, credentials={"ann": PASSWORD})
+
+
+def endpoint(port: int, mode: TlsMode, ca_file: Path | None = None, pin: str | None = None) -> Endpoint:
+    return Endpoint(
+        "127.0.0.1",
+        port,
+        mode,
+        ca_file=ca_file,
+        fingerprint=pin,
+        connect_timeout_seconds=SECONDS,
+        timeout_seconds=SECONDS,
+    )
+
+
+async def log_in(kind: str, where: Endpoint) -> bool:
+    """Open a session and end it; return whether it was protected."""
+    credentials = Credentials("ann", lambda: PASSWORD)
+    if kind == "pop3":
+        session = await Pop3Connector(Pop3Settings(where, credentials)).open()
+        await session.quit()
+        return session.traits.protected
+    hop = await SmtpConnector(SmtpSettings(where, "relay.example.org", credentials)).open()
+    await hop.quit()
+    return hop.link.protected
+
+
+def nothing_secret_was_sent(server: Server) -> bool:
+    harmless = {b"CAPA", b"STLS", b"EHLO relay.example.org", b"STARTTLS", b"QUIT"}
+    return set(server.commands) <= harmless
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_good_certificate(
+    kind: str, mode: TlsMode, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    server = make_server(kind, authority.good().server_context(tmp_path), mode)
+    async with running(server):
+        assert await log_in(kind, endpoint(server.port, mode, ca_file))
+    assert not nothing_secret_was_sent(server)
+
+
+WRONG: dict[str, tuple[Callable[[LocalAuthority], ServerCertificate], str]] = {
+    "unknown authority": (
+        lambda _known: LocalAuthority().good(),
+        "tls_ca_file or pin it with tls_fingerprint",
+    ),
+    "self-signed": (lambda _known: self_signed(), "tls_ca_file or pin it with tls_fingerprint"),
+    "expired": (LocalAuthority.expired, "It has expired: ask the server's operator"),
+    "wrong host": (LocalAuthority.wrong_host, "Use the name that the certificate is for as host"),
+}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_wrong_certificate_is_refused_before_anything_is_sent(
+    kind: str, mode: TlsMode, wrong: str, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    issue, advice = WRONG[wrong]
+    server = make_server(kind, issue(authority).server_context(tmp_path), mode)
+    async with running(server):
+        with pytest.raises(TlsError) as caught:
+            await log_in(kind, endpoint(server.port, mode, ca_file))
+        gc.collect()  # an unclosed transport would warn
+        text = str(caught.value)
+        assert text.startswith(f"127.0.0.1:{server.port}: certificate refused: ")
+    assert advice in text
+    assert nothing_secret_was_sent(server)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_pinned_certificate_is_enough(kind: str, mode: TlsMode, tmp_path: Path) -> None:
+    certificate = self_signed()
+    server = make_server(kind, certificate.server_context(tmp_path), mode)
+    async with running(server):
+        assert await log_in(kind, endpoint(server.port, mode, pin=certificate.fingerprint))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("mode", MODES)
+async def test_another_certificate_than_the_pinned_one_is_refused_and_shown(
+    kind: str, mode: TlsMode, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    certificate = authority.good()  # good by any other measure
+    server = make_server(kind, certificate.server_context(tmp_path), mode)
+    async with running(server):
+        with pytest.raises(TlsError, match=f"fingerprint is {certificate.fingerprint}, tls_fingerprint says"):
+            await log_in(kind, endpoint(server.port, mode, ca_file, pin=self_signed().fingerprint))
+        gc.collect()
+    assert nothing_secret_was_sent(server)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("mode", MODES)
+async def test_tls_1_1_is_not_spoken(
+    kind: str, mode: TlsMode, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    context = authority.good().server_context(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    server = make_server(kind, context, mode)
+    async with running(server):
+        with pytest.raises(TlsError, match="handshake failed"):
+            await log_in(kind, endpoint(server.port, mode, ca_file))
+    assert nothing_secret_was_sent(server)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_a_server_that_does_not_offer_tls_gets_nothing(kind: str, ca_file: Path) -> None:
+    server = make_server(kind, None, TlsMode.STARTTLS)
+    async with running(server):
+        with pytest.raises(TlsError, match=r"does not offer (STLS|STARTTLS); nothing was sent"):
+            await log_in(kind, endpoint(server.port, TlsMode.STARTTLS, ca_file))
+    assert nothing_secret_was_sent(server)
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb", "refusal"),
+    [("pop3", b"STLS", b"-ERR no\r\n"), ("smtp", b"STARTTLS", b"454 4.7.0 no\r\n")],
+)
+async def test_a_server_that_refuses_tls_gets_nothing(
+    kind: str, verb: bytes, refusal: bytes, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    fault = Fault(verb, reply=refusal)
+    server = make_server(kind, authority.good().server_context(tmp_path), TlsMode.STARTTLS, fault)
+    async with running(server):
+        with pytest.raises(MailferryError, match=verb.decode()):
+            await log_in(kind, endpoint(server.port, TlsMode.STARTTLS, ca_file))
+    assert nothing_secret_was_sent(server)
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb", "injected"),
+    [("pop3", b"STLS", b"+OK injected\r\n"), ("smtp", b"STARTTLS", b"250 injected\r\n")],
+)
+async def test_octets_between_the_yes_and_the_handshake_end_the_session(
+    kind: str, verb: bytes, injected: bytes, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    server = make_server(
+        kind, authority.good().server_context(tmp_path), TlsMode.STARTTLS, Fault(verb, Send(injected))
+    )
+    async with running(server):
+        with pytest.raises(RemoteProtocolError, match="octets between"):
+            await log_in(kind, endpoint(server.port, TlsMode.STARTTLS, ca_file))
+    assert nothing_secret_was_sent(server)
+
+
+@pytest.mark.parametrize(("kind", "verb"), [("pop3", b"STLS"), ("smtp", b"STARTTLS")])
+@pytest.mark.parametrize("after_octets", [0, 3, None])
+async def test_a_link_that_ends_around_the_yes(
+    kind: str, verb: bytes, after_octets: int | None, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    fault = Fault(
+        verb, Close(after_octets), effect=False, reply=None if after_octets is not None else yes(verb)
+    )
+    server = make_server(kind, authority.good().server_context(tmp_path), TlsMode.STARTTLS, fault)
+    async with running(server):
+        with pytest.raises((ConnectionLostError, TlsError)):
+            await log_in(kind, endpoint(server.port, TlsMode.STARTTLS, ca_file))
+        gc.collect()
+    assert nothing_secret_was_sent(server)
+
+
+def yes(verb: bytes) -> bytes:
+    return b"+OK go\r\n" if verb == b"STLS" else b"220 go\r\n"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_a_handshake_that_stalls_times_out(kind: str) -> None:
+    async with RawServer().running() as server:
+        before = time.monotonic()
+        with pytest.raises(TlsError, match="longer than"):
+            await log_in(kind, endpoint(server.port, TlsMode.IMPLICIT))
+        assert time.monotonic() - before < 10 * SECONDS
+        await server.empty()
+    assert server.heard.startswith(b"\x16\x03")  # a ClientHello, and that was all
+    assert PASSWORD.encode() not in server.heard
+
+
+@pytest.mark.parametrize(("kind", "greeting"), [("pop3", b"+OK hello\r\n"), ("smtp", b"220 hello\r\n")])
+async def test_a_handshake_that_stalls_after_starttls_times_out(kind: str, greeting: bytes) -> None:
+    answers = {
+        b"CAPA\r\n": b"+OK\r\nSTLS\r\n.\r\n",
+        b"STLS\r\n": b"+OK go\r\n",
+        b"EHLO relay.example.org\r\n": b"250-hop\r\n250 STARTTLS\r\n",
+        b"STARTTLS\r\n": b"220 go\r\n",
+    }
+    server = saying(greeting)
+    server.on_data = lambda transport, data: transport.write(answers.get(data, b""))
+    async with server.running():
+        with pytest.raises(TlsError, match="longer than"):
+            await log_in(kind, endpoint(server.port, TlsMode.STARTTLS))
+        await server.empty()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_cancelling_in_the_handshake_closes_the_link(kind: str) -> None:
+    answers = {b"CAPA\r\n": b"+OK\r\nSTLS\r\n.\r\n", b"STLS\r\n": b"+OK go\r\n"}
+    answers |= {b"EHLO relay.example.org\r\n": b"250-hop\r\n250 STARTTLS\r\n", b"STARTTLS\r\n": b"220 go\r\n"}
+    server = saying(b"+OK hello\r\n" if kind == "pop3" else b"220 hello\r\n")
+    server.on_data = lambda transport, data: transport.write(answers.get(data, b""))
+    async with server.running():
+        for mode in MODES:
+            task = asyncio.create_task(log_in(kind, endpoint(server.port, mode)))
+            await asyncio.sleep(SECONDS / 4)
+            task.cancel()
+            with pytest.raises((asyncio.CancelledError, TlsError)):
+                await task
+            await server.empty()
+        gc.collect()
+
+
+@pytest.mark.parametrize(("kind", "greeting"), [("pop3", b"+OK hello\r\n"), ("smtp", b"220 hello\r\n")])
+async def test_a_plaintext_server_where_tls_was_expected_is_explained(kind: str, greeting: bytes) -> None:
+    async with saying(greeting).running() as server:
+        with pytest.raises(TlsError, match=r'Check that port and tls agree \("implicit" on 995/465'):
+            await log_in(kind, endpoint(server.port, TlsMode.IMPLICIT))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_a_tls_server_where_plain_text_was_expected_times_out(
+    kind: str, authority: LocalAuthority, tmp_path: Path
+) -> None:
+    server = make_server(kind, authority.good().server_context(tmp_path), TlsMode.IMPLICIT)
+    async with running(server):
+        with pytest.raises(ReadTimeoutError, match="while waiting for the greeting"):
+            await log_in(kind, endpoint(server.port, TlsMode.STARTTLS))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_no_password_without_tls_unless_it_is_allowed(kind: str) -> None:
+    server = make_server(kind, None, TlsMode.NONE)
+    server.features = (
+        SandboxFeatures(sasl_mechanisms=("PLAIN",))
+        if isinstance(server, ScriptedPop3Server)
+        else type(server.features)(auth_mechanisms=("PLAIN", "LOGIN"))
+    )
+    async with running(server):
+        with pytest.raises((CleartextRefusedError, HopAuthenticationError)):
+            await log_in(kind, endpoint(server.port, TlsMode.NONE))
+    assert nothing_secret_was_sent(server)
+
+
+async def test_what_was_said_before_tls_is_forgotten(
+    authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    """Before TLS the server offers everything; under TLS only what it says there counts."""
+    offer = b"250-hop\r\n250-SIZE 1\r\n250-AUTH LOGIN\r\n250 STARTTLS\r\n"
+    fault = Fault(b"EHLO", reply=offer, nth=1)
+    server = make_server("smtp", authority.good().server_context(tmp_path), TlsMode.STARTTLS, fault)
+    async with running(server):
+        settings = SmtpSettings(endpoint(server.port, TlsMode.STARTTLS, ca_file), "relay.example.org")
+        session = await SmtpConnector(settings).open()
+        assert session.features.size_limit != 1
+        assert not session.features.starttls
+        assert session.features.auth_mechanisms == {"PLAIN", "LOGIN", "CRAM-MD5"}
+        await session.quit()
