@@ -25,8 +25,7 @@ _BY_CODE = {
     "IN-USE": LoginRefusal.BUSY,
     "LOGIN-DELAY": LoginRefusal.DELAYED,
     "AUTH": LoginRefusal.CREDENTIALS,
-    "SYS/TEMP": LoginRefusal.UNAVAILABLE,
-    "SYS/PERM": LoginRefusal.UNAVAILABLE,
+    "SYS": LoginRefusal.UNAVAILABLE,  # whatever follows: TEMP, PERM
 }
 
 # Words of servers without response codes. RFC 1939 s.7's own example is
@@ -34,8 +33,10 @@ _BY_CODE = {
 _BUSY = re.compile(
     r"already (locked|open|in use)|mailbox (is )?(locked|in use|busy)|maildrop.*locked", re.IGNORECASE
 )
+# "Too many failed logins" is no matter of pace: it is the wrong password once more.
 _DELAYED = re.compile(
-    r"login (limit|delay|too frequent)|too (many|frequent).*(login|connection)|minimum.*interval",
+    r"login (limit|delay|too frequent)|minimum.*interval"
+    r"|too (many|frequent)(?!(?: [\w-]+){0,3} (?:fail|invalid|incorrect|wrong|bad|unsuccessful)).*(login|connection)",
     re.IGNORECASE,
 )
 
@@ -49,10 +50,11 @@ def classify_login_refusal(response_code: str | None, text: str, *, auth_resp_co
         auth_resp_code: whether the server advertised AUTH-RESP-CODE; then a
             refusal without `[AUTH]` is not about credentials (RFC 3206 s.6).
     """
-    if response_code is not None:
-        known = _BY_CODE.get(response_code)
-        if known is not None:
-            return known
+    code = response_code or ""
+    while code:
+        if code in _BY_CODE:
+            return _BY_CODE[code]
+        code, _, _ = code.rpartition("/")  # they are levels (RFC 2449 s.8): TEMP of SYS
     if _BUSY.search(text):
         return LoginRefusal.BUSY
     if _DELAYED.search(text):
