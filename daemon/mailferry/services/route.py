@@ -2,7 +2,8 @@
 
 Wraps any destination. While the route is paused nothing is fetched for it and
 what is submitted comes back untried, so that no message is blamed (promise 5). When
-the pause is over a single delivery goes first; only its success opens the route.
+the pause is over a single delivery goes first; only an answer of the next hop about
+that message opens the route.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mailferry.model import (
 )
 from mailferry.policy.backoff import ROUTE_BACKOFF
 from mailferry.ports import Clock, Destination, Emit
+from mailferry.services.handover import hand_over
 
 
 class Route:
@@ -95,7 +97,7 @@ class Route:
             delivery.done(report)
             self._after_probe()
 
-        self._inner.submit(replace(delivery, done=done))
+        hand_over(self._inner, replace(delivery, done=done))
 
     def _learn(self, report: DeliveryReport) -> None:
         match report.outcome:
@@ -110,6 +112,7 @@ class Route:
 
     def _pause(self, reason: str) -> None:
         now = self._clock()
+        self._probing = False
         if not self.available:
             return  # the other sessions' share of the same failure
         failures = self._standing.consecutive_failures + 1
@@ -121,7 +124,6 @@ class Route:
             consecutive_failures=failures,
             not_before=not_before,
         )
-        self._probing = False
         self._emit(RoutePaused(self.name, reason, failures, not_before))
 
     def _resume(self, *, delivered: bool) -> None:

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from mailferry.events import Event, RoutePaused, RouteResumed
+from mailferry.model import (
+    Deferred,
+    Delivered,
+    Delivery,
+    DeliveryReport,
+    DestinationName,
+    FetchedMessage,
+    MaildropName,
+    MessageId,
+    PermanentFailure,
+    Scope,
+    StandingKind,
+    StandingRecord,
+    Summary,
+    Uidl,
+)
+from mailferry.policy.backoff import ROUTE_BACKOFF
+from mailferry.services.route import Route
+from support.fakes import START, FakeClock, FakeDestination, run
+
+OK = DeliveryReport(Delivered("250"))
+DOWN = DeliveryReport(Deferred(Scope.NEXT_HOP, "421 going down"))
+UNTRIED = DeliveryReport(Deferred(Scope.NEXT_HOP, "stopping", attempted=False))
+LATER = DeliveryReport(Deferred(Scope.MESSAGE, "451 greylisted"))
+FIRST_PAUSE = ROUTE_BACKOFF.pause_seconds(1, 0.5)
+
+
+class Bench:
+    """A route around a destination that answers when told."""
+
+    def __init__(self, standing: StandingRecord | None = None) -> None:
+        self.clock = FakeClock()
+        self.events: list[Event] = []
+        self.inner = FakeDestination("office", [], when="held")
+        self.route = Route(self.inner, self.events.append, self.clock, lambda: 0.5, standing)
+        self.answers: dict[str, list[DeliveryReport]] = {}
+
+    def submit(self, name: str) -> None:
+        said = self.answers.setdefault(name, [])
+        message = FetchedMessage(
+            MaildropName("m"),
+            MessageId(1),
+            Uidl(name.encode()),
+            b"",
+            b"",
+            b"",
+            "",
+            Summary(),
+            0.0,
+            "",
+            "POP3",
+        )
+        self.route.submit(Delivery(message, said.append))
+
+    def wait(self, seconds: float) -> None:
+        self.clock.base += seconds
+
+    def under_way(self) -> list[str]:
+        return [delivery.message.uidl.decode() for delivery in self.inner.held]
+
+    def said(self, name: str) -> str:
+        """What the submitter heard, in a word."""
+        if not self.answers[name]:
+            return "nothing"
+        (report,) = self.answers[name]
+        outcome = report.outcome
+        if isinstance(outcome, Deferred):
+            return f"{outcome.scope} deferred" if outcome.attempted else "untried"
+        return type(outcome).__name__
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    for name, said in bench.answers.items():
+        assert len(said) <= 1, f"{name} was answered {len(said)} times"
+
+
+def pause(bench: Bench) -> None:
+    bench.submit("first")
+    bench.inner.answer(DOWN)
+
+
+def test_an_open_route_passes_everything_on(bench: Bench) -> None:
+    for name in ("a", "b"):
+        bench.submit(name)
+    bench.inner.answer()
+    bench.inner.answer(LATER)
+    assert (bench.said("a"), bench.said("b")) == ("Delivered", "message deferred")
+    assert bench.events == []
+    assert (bench.route.name, bench.route.available, bench.route.paused_until) == ("office", True, 0.0)
+
+
+def test_a_failure_of_the_next_hop_pauses_the_route(bench: Bench) -> None:
+    pause(bench)
+    assert bench.events == [RoutePaused("office", "421 going down", 1, START + FIRST_PAUSE)]
+    assert not bench.route.available
+    assert bench.route.paused_until == START + FIRST_PAUSE
+    bench.submit("second")
+    assert (bench.said("first"), bench.said("second")) == ("next-hop deferred", "untried")
+    assert bench.under_way() == []
+
+
+def test_the_shares_of_one_failure_count_once(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        bench.submit(name)
+    for _ in range(3):
+        bench.inner.answer(DOWN)
+    assert [e.failures for e in bench.events if isinstance(e, RoutePaused)] == [1]
+
+
+def test_a_delivery_in_doubt_pauses_the_route(bench: Bench) -> None:
+    bench.submit("a")
+    bench.inner.answer(DeliveryReport(Deferred(Scope.MESSAGE, "lost at the dot", in_doubt=True)))
+    assert not bench.route.available
+    assert bench.said("a") == "message deferred"
+
+
+@pytest.mark.parametrize("answer", [OK, LATER, DeliveryReport(PermanentFailure(Scope.MESSAGE, "554"))])
+def test_after_the_pause_one_goes_first_and_its_answer_opens_the_route(
+    bench: Bench, answer: DeliveryReport
+) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    assert bench.route.available
+    for name in ("probe", "b", "c"):
+        bench.submit(name)
+    assert bench.under_way() == ["probe"]
+    bench.inner.answer(answer)
+    assert bench.under_way() == ["b", "c"]
+    assert bench.events[-1] == RouteResumed("office", 1)
+    assert bench.route.paused_until == 0.0
+
+
+def test_a_probe_that_fails_pauses_for_longer_and_releases_who_waits(bench: Bench) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    for name in ("probe", "b"):
+        bench.submit(name)
+    bench.inner.answer(DOWN)
+    assert (bench.said("probe"), bench.said("b")) == ("next-hop deferred", "untried")
+    assert bench.events[-1] == RoutePaused(
+        "office", "421 going down", 2, bench.clock() + ROUTE_BACKOFF.pause_seconds(2, 0.5)
+    )
+
+
+def test_a_probe_that_was_not_tried_lets_the_next_one_try(bench: Bench) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    for name in ("probe", "b", "c"):
+        bench.submit(name)
+    bench.inner.answer(UNTRIED)
+    assert bench.said("probe") == "untried"
+    assert bench.under_way() == ["b"]
+    bench.inner.answer(OK)
+    assert bench.under_way() == ["c"]
+
+
+def test_a_probe_whose_clock_was_set_back_releases_who_waits(bench: Bench) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    for name in ("probe", "b"):
+        bench.submit(name)
+    bench.wait(-FIRST_PAUSE)
+    bench.inner.answer(DOWN)
+    assert bench.said("b") == "untried"
+    bench.wait(FIRST_PAUSE)
+    bench.submit("c")
+    assert bench.under_way() == ["c"]
+
+
+def test_a_late_answer_from_before_the_pause_counts_too(bench: Bench) -> None:
+    for name in ("a", "slow"):
+        bench.submit(name)
+    bench.inner.answer(DOWN)
+    bench.inner.answer(OK)
+    assert bench.said("slow") == "Delivered"
+    assert bench.route.available
+    assert bench.events[-1] == RouteResumed("office", 1)
+
+
+def test_a_destination_that_raises_does_not_stop_the_others(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    bench.inner.when = "now"
+    bench.inner.script[b"probe"] = [ValueError("a bug")]
+    with caplog.at_level(logging.ERROR, "mailferry.bugs"):
+        bench.submit("probe")
+    bench.submit("b")
+    assert (bench.said("probe"), bench.said("b")) == ("message deferred", "Delivered")
+    assert "a bug" in caplog.text
+
+
+def test_one_behind_the_probe_that_raises_is_answered_and_so_are_the_rest(bench: Bench) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    for name in ("probe", "b", "c"):
+        bench.submit(name)
+    bench.inner.when = "now"
+    bench.inner.script[b"b"] = [ValueError("a bug")]
+    bench.inner.answer(OK)
+    assert [bench.said(name) for name in ("probe", "b", "c")] == [
+        "Delivered",
+        "message deferred",
+        "Delivered",
+    ]
+
+
+def test_those_behind_a_probe_hear_of_a_pause_that_begins_among_them(bench: Bench) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    for name in ("probe", "b", "c"):
+        bench.submit(name)
+    bench.inner.when = "now"
+    bench.inner.script[b"b"] = [DOWN]
+    bench.inner.answer(OK)
+    assert [bench.said(name) for name in ("b", "c")] == ["next-hop deferred", "untried"]
+
+
+def test_drain_refuses_what_waits_and_drains_the_destination(bench: Bench) -> None:
+    pause(bench)
+    bench.wait(FIRST_PAUSE)
+    for name in ("probe", "b"):
+        bench.submit(name)
+    run(bench.route.drain())
+    assert bench.inner.drained
+    assert (bench.said("probe"), bench.said("b")) == ("nothing", "untried")
+    bench.inner.answer(OK)
+    assert bench.said("probe") == "Delivered"
+
+
+# -- across restarts -----------------------------------------------------------
+
+
+def test_a_pause_outlives_a_restart_and_is_told_again() -> None:
+    standing = StandingRecord(StandingKind.DESTINATION, "office", 1.0, 2.0, "421 before", 4, START + 100)
+    bench = Bench(standing)
+    assert bench.events == [RoutePaused("office", "421 before", 4, START + 100)]
+    assert not bench.route.available
+    assert bench.route.changed_standing() is None
+    bench.wait(100)
+    for name in ("probe", "b"):
+        bench.submit(name)
+    assert bench.under_way() == ["probe"]
+    bench.inner.answer(DOWN)
+    changed = bench.route.changed_standing()
+    assert changed is not None
+    assert (changed.consecutive_failures, changed.last_success_at) == (5, 1.0)
+
+
+def test_a_standing_without_failures_is_an_open_route() -> None:
+    bench = Bench(StandingRecord(StandingKind.DESTINATION, "office", 1.0))
+    assert (bench.events, bench.route.available) == ([], True)
+
+
+def test_the_standing_is_handed_out_once_per_change(bench: Bench) -> None:
+    assert bench.route.changed_standing() is None
+    pause(bench)
+    standing = bench.route.changed_standing()
+    assert standing == StandingRecord(
+        StandingKind.DESTINATION, "office", None, START, "421 going down", 1, START + FIRST_PAUSE
+    )
+    assert bench.route.changed_standing() is None
+    bench.wait(FIRST_PAUSE)
+    bench.submit("probe")
+    bench.inner.answer(OK)
+    standing = bench.route.changed_standing()
+    assert standing is not None
+    assert (standing.last_success_at, standing.consecutive_failures, standing.not_before) == (
+        START + FIRST_PAUSE, 0, 0.0,
+    )  # fmt: skip
+    assert standing.name == DestinationName("office")
+
+
+def test_a_refused_message_opens_the_route_but_is_no_success(bench: Bench) -> None:
+    bench.submit("a")
+    bench.inner.answer(LATER)
+    assert bench.route.changed_standing() is None
