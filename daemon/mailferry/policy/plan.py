@@ -8,7 +8,7 @@ is deleted only when every destination has accepted it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from mailferry.model import (
@@ -106,6 +106,8 @@ class Plan:
     skip: list[Identified] = field(default_factory=list)
     settle: list[KnownMessage] = field(default_factory=list)
     """Deferred messages for which, by the present settings, nothing is left to deliver."""
+    reopen: list[KnownMessage] = field(default_factory=list)
+    """Skipped messages that are to be fetched after all, as they stand now."""
     gone: list[KnownMessage] = field(default_factory=list)
     waiting: int = 0
 
@@ -184,7 +186,7 @@ def _plan_one(
         case MessageState.ACCEPTED | MessageState.DELETE_PENDING:
             _plan_accepted(plan, message, known, rules, now)
         case MessageState.SKIPPED:
-            _plan_skipped(plan, message, known, rules)
+            _plan_skipped(plan, message, known, rules, now)
         case MessageState.REJECTED:
             plan.waiting += 1
         case MessageState.GONE:  # the ledger does not list these
@@ -197,7 +199,7 @@ def _plan_new(plan: Plan, message: Identified, rules: PlanRules) -> None:
     if too_large and rules.oversize is Oversize.SKIP:
         plan.skip.append(message)
         return
-    targets = tuple(name for name in rules.destinations if name in rules.available)
+    targets = _open_destinations(rules)
     if targets:
         plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, header_only=too_large))
 
@@ -205,18 +207,22 @@ def _plan_new(plan: Plan, message: Identified, rules: PlanRules) -> None:
 def _plan_deferred(
     plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules, now: float
 ) -> None:
-    plan.waiting += 1
-    pending = unsettled_destinations(known.deliveries, rules.destinations)
-    if not pending:
+    if not unsettled_destinations(known.deliveries, rules.destinations):
+        plan.waiting += 1
         plan.settle.append(known)
         return
-    if known.message.next_fetch_at > now:
+    _plan_due(plan, message, known, rules, now)
+
+
+def _plan_due(plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules, now: float) -> None:
+    """Order what is due. A message above a limit that was lowered meanwhile waits."""
+    plan.waiting += 1
+    too_large = _is_too_large(message.listed, rules)
+    if known.message.next_fetch_at > now or (too_large and rules.oversize is Oversize.SKIP):
         return
-    due_at = {delivery.destination: delivery.next_attempt_at for delivery in known.deliveries}
-    targets = tuple(name for name in pending if name in rules.available and due_at.get(name, 0.0) <= now)
+    targets = due_destinations(known.deliveries, _open_destinations(rules), now)
     if targets:
-        header_only = _is_too_large(message.listed, rules)
-        plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known, header_only))
+        plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known, too_large))
 
 
 def _plan_accepted(
@@ -230,19 +236,35 @@ def _plan_accepted(
         plan.delete.append(DeleteOrder(message.listed, known, verify))
 
 
-def _plan_skipped(plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules) -> None:
-    plan.waiting += 1
-    too_large = _is_too_large(message.listed, rules)
-    if too_large and rules.oversize is Oversize.SKIP:
+def _plan_skipped(plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules, now: float) -> None:
+    if _is_too_large(message.listed, rules):
+        _plan_due(plan, message, known, rules, now)  # its header, where that is not relayed yet
         return
-    targets = tuple(name for name in rules.destinations if name in rules.available)
-    if targets:
-        plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known, too_large))
+    plan.waiting += 1
+    targets = _open_destinations(rules)
+    if targets and known.message.next_fetch_at <= now:
+        known = reopened(known, now)
+        plan.reopen.append(known)
+        plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known))
+
+
+def reopened(known: KnownMessage, now: float) -> KnownMessage:
+    """Return a skipped message as one that no destination has.
+
+    What was delivered before was a note about its size: a row that says `accepted`
+    must not stand for the message itself, or it would be deleted undelivered.
+    """
+    message = replace(known.message, state=MessageState.DEFERRED, reason="", updated_at=now, accepted_at=None)
+    deliveries = tuple(
+        DeliveryRecord(d.message_id, d.destination, DeliveryState.DEFERRED, 0, 0.0, now)
+        for d in known.deliveries
+    )
+    return KnownMessage(message, deliveries)
 
 
 def _plan_unidentified(plan: Plan, listed: ListedMessage, rules: PlanRules) -> None:
     plan.waiting += 1
-    targets = tuple(name for name in rules.destinations if name in rules.available)
+    targets = _open_destinations(rules)
     if targets and not _is_too_large(listed, rules):
         plan.fetch.append(FetchOrder(listed, None, targets))
 
@@ -259,6 +281,15 @@ def unsettled_destinations(
     return tuple(name for name in destinations if name not in settled)
 
 
+def due_destinations(
+    deliveries: Sequence[DeliveryRecord], destinations: Sequence[DestinationName], now: float
+) -> tuple[DestinationName, ...]:
+    """Return the unsettled destinations whose next attempt may be made now."""
+    due_at = {delivery.destination: delivery.next_attempt_at for delivery in deliveries}
+    unsettled = unsettled_destinations(deliveries, destinations)
+    return tuple(name for name in unsettled if due_at.get(name, 0.0) <= now)
+
+
 def settled_state(
     deliveries: Sequence[DeliveryRecord],
     destinations: Sequence[DestinationName],
@@ -271,6 +302,10 @@ def settled_state(
     if refused.intersection(destinations):
         return MessageState.REJECTED
     return MessageState.DELETE_PENDING if retention.deletes_at_once else MessageState.ACCEPTED
+
+
+def _open_destinations(rules: PlanRules) -> tuple[DestinationName, ...]:
+    return tuple(name for name in rules.destinations if name in rules.available)
 
 
 def _is_too_large(listed: ListedMessage, rules: PlanRules) -> bool:

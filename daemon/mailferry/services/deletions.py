@@ -2,7 +2,7 @@
 
 A message is marked only when a synced row says that every destination has it. A
 row that was pending before may speak of an earlier message with the same UIDL, so
-that one is compared first.
+that one is compared first; what cannot be compared now is left alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from mailferry.model import MessageRecord, MessageState
 from mailferry.policy.plan import DeleteOrder
 from mailferry.ports import Clock, Ledger, MaildropSession
-from mailferry.services.identity import has_same_header
+from mailferry.services.identity import HEADERLESS, has_same_header
 
 
 class Deletions:
@@ -26,9 +26,13 @@ class Deletions:
         self._session = session
         self._ledger = ledger
         self._clock = clock
+        self._closed = False
 
     def mark(self, record: MessageRecord, message_number: int, done: Callable[[], None]) -> None:
         """Send DELE for a message whose row is synced; `done` when it was answered."""
+        if self._closed:
+            done()
+            return
 
         def answered(ok: bool, _text: str) -> None:
             if ok:
@@ -36,6 +40,10 @@ class Deletions:
             done()
 
         self._session.delete(message_number, answered)
+
+    def close(self) -> None:
+        """Mark nothing more: QUIT is about to be sent, the rest is for the next poll."""
+        self._closed = True
 
     async def carry_out(self, orders: Sequence[DeleteOrder]) -> list[DeleteOrder]:
         """Mark what earlier polls left to delete; return the orders whose message is another one.
@@ -60,16 +68,16 @@ class Deletions:
         return changed
 
     async def _compare(self, orders: Sequence[DeleteOrder]) -> tuple[list[DeleteOrder], list[DeleteOrder]]:
-        """Separate messages that may go from those that are other ones; the unclear are in neither."""
-        same = await asyncio.gather(*(self._may_delete(order) for order in orders))
-        fit = [order for order, is_same in zip(orders, same, strict=True) if is_same is True]
+        same = await asyncio.gather(*(self._is_same(order) for order in orders))
+        fit = [order for order, is_same in zip(orders, same, strict=True) if is_same]
         changed = [order for order, is_same in zip(orders, same, strict=True) if is_same is False]
         return fit, changed
 
-    async def _may_delete(self, order: DeleteOrder) -> bool | None:
+    async def _is_same(self, order: DeleteOrder) -> bool | None:
+        """Whether the message is still the one of the row; None when that cannot be told now."""
+        known = order.known.message
         if not order.verify:
             return True
-        digest = order.known.message.header_digest
-        if digest and self._session.traits.has_top:
-            return await has_same_header(self._session, order.listed, digest)
-        return order.listed.size_octets == order.known.message.size_octets
+        if known.header_digest and known.header_digest != HEADERLESS and self._session.traits.has_top:
+            return await has_same_header(self._session, order.listed, known.header_digest)
+        return order.listed.size_octets == known.size_octets

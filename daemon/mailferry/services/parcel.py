@@ -5,7 +5,7 @@ No I/O: reports go in, rows for the ledger come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from mailferry.model import (
@@ -39,7 +39,8 @@ class Parcel:
         self.under_way: set[DestinationName] = set(order.destinations)
         self.budget_octets = 0
         """What it holds of the memory budget."""
-        self._deliveries = {d.destination: d for d in _earlier_deliveries(order)}
+        earlier = order.known.deliveries if order.known is not None else ()
+        self._deliveries = {delivery.destination: delivery for delivery in earlier}
 
     def delivery_for(self, destination: DestinationName, done: Callable[[DeliveryReport], None]) -> Delivery:
         """Make the order to one destination."""
@@ -86,11 +87,10 @@ class Parcel:
         return self.record
 
     def _reason(self, state: MessageState) -> str:
+        errors = "; ".join(d.error for d in self._deliveries.values() if d.error)[:1000]
         if self.header_only:
-            return f"too large: {self.record.size_octets} octets; header relayed"
-        if state in (MessageState.DEFERRED, MessageState.REJECTED):
-            return "; ".join(d.error for d in self._deliveries.values() if d.error)[:1000]
-        return ""
+            return f"too large: {self.record.size_octets} octets; {errors or 'header relayed'}"
+        return errors if state in (MessageState.DEFERRED, MessageState.REJECTED) else ""
 
     def _delivery_record(
         self, destination: DestinationName, report: DeliveryReport, now: float, chance: float
@@ -113,15 +113,6 @@ class Parcel:
             accepted_recipients=accepted,
             refused_recipients=refused,
         )
-
-
-def _earlier_deliveries(order: FetchOrder) -> Iterable[DeliveryRecord]:
-    known = order.known
-    if known is None:
-        return ()
-    if known.message.state is MessageState.SKIPPED and not order.header_only:
-        return ()  # what was delivered then was a note about the size, not the message
-    return known.deliveries
 
 
 def _leaves_no_trace(report: DeliveryReport) -> bool:

@@ -16,6 +16,7 @@ accepted; `gone` only after QUIT was answered with +OK.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from functools import partial
 
 from mailferry.errors import StoreError
 from mailferry.model import (
+    Deferred,
     DeliveryRecord,
     DeliveryReport,
     DestinationName,
@@ -30,16 +32,22 @@ from mailferry.model import (
     LedgerRecord,
     MessageRecord,
     MessageState,
+    Scope,
     Uidl,
 )
-from mailferry.policy.plan import FetchOrder, unsettled_destinations
+from mailferry.policy.plan import FetchOrder, due_destinations
 from mailferry.ports import MaildropSession
 from mailferry.services.arrival import failed_record, make_parcel
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.deletions import Deletions
+from mailferry.services.handover import hand_over
 from mailferry.services.identity import Identities
 from mailferry.services.parcel import Parcel
 from mailferry.services.story import Story
+
+_bugs = logging.getLogger("mailferry.bugs")
+
+_BROKEN_OFF = DeliveryReport(Deferred(Scope.NEXT_HOP, "the ledger cannot be written", attempted=False))
 
 
 @dataclass(slots=True)
@@ -50,11 +58,13 @@ class Tally:
         relayed: every destination has accepted.
         deferred: some destination has not, or was not reached.
         rejected: some destination refused for good.
+        recognised: fetched, and found to have been accepted everywhere before.
     """
 
     relayed: int = 0
     deferred: int = 0
     rejected: int = 0
+    recognised: int = 0
 
 
 class Pipeline:
@@ -69,14 +79,14 @@ class Pipeline:
         story: Story,
     ) -> None:
         self.tally = Tally()
-        self.store_failure: Exception | None = None
+        self.failure: Exception | None = None
         """Why nothing more may be relayed: a row could not be written."""
         self._policy = policy
         self._around = surroundings
         self._session = session
         self._deletions = deletions
         self._story = story
-        self._identities = Identities()
+        self._identities = Identities({})
         self._known: Mapping[Uidl, KnownMessage] = {}
         self._orders: deque[FetchOrder] = deque()
         self._asked_budget_for: FetchOrder | None = None
@@ -94,9 +104,9 @@ class Pipeline:
         return self._finished.is_set()
 
     @property
-    def fetching(self) -> bool:
-        """Whether the POP3 session still has something to hand over."""
-        return bool(self._fetching or self._orders or self._asked_budget_for)
+    def waits_for_others(self) -> bool:
+        """Whether the POP3 session has nothing to do until a destination or the ledger answers."""
+        return not self._fetching and self._asked_budget_for is None
 
     @property
     def moved_at(self) -> float:
@@ -109,17 +119,16 @@ class Pipeline:
         """Begin; `known` and `identities` recognise messages that only their content identifies."""
         self._known = known
         self._identities = identities
-        self._orders.extend(orders)
+        if not self._stopped:
+            self._orders.extend(orders)
+        self._moved()
         self._pump()
         self._check_finished()
 
     def stop(self) -> None:
         """Fetch nothing more; what is on its way is finished."""
         self._stopped = True
-        self._orders.clear()
-        if self._asked_budget_for is not None:
-            self._asked_budget_for = None
-            self._around.budget.withdraw(self._granted)
+        self._fetch_no_more()
         self._check_finished()
 
     async def wait_finished(self) -> None:
@@ -129,10 +138,9 @@ class Pipeline:
     # Fetching
 
     def _pump(self) -> None:
+        if self._session.failure is not None:
+            self._fetch_no_more()
         while self._orders and self._asked_budget_for is None and self._in_flight < self._policy.prefetch:
-            if self._session.failure is not None or self.store_failure is not None:
-                self._orders.clear()
-                return
             order = self._orders.popleft()
             if not any(self._around.destinations[name].available for name in order.destinations):
                 continue  # its routes went down meanwhile: leave it on the server
@@ -142,15 +150,23 @@ class Pipeline:
                 self._asked_budget_for = order
 
     def _granted(self) -> None:
-        order = self._asked_budget_for
-        if order is None:  # stopped in the meantime
-            return
-        self._asked_budget_for = None
+        order, self._asked_budget_for = self._asked_budget_for, None
+        assert order is not None  # who loses interest withdraws the demand
         self._fetch(order)
         self._pump()
 
+    def _fetch_no_more(self) -> None:
+        self._orders.clear()
+        if self._asked_budget_for is not None:
+            self._asked_budget_for = None
+            self._around.budget.withdraw(self._granted)
+
     def _fetch(self, order: FetchOrder) -> None:
         self._in_flight += 1
+        if self._session.failure is not None:  # it died while nothing was asked of it: nobody is to blame
+            self._release(order)
+            self._check_finished()
+            return
         self._fetching += 1
         self._open_steps += 1
         ask = self._session.top if order.header_only else self._session.retrieve
@@ -161,79 +177,111 @@ class Pipeline:
         self._moved()
         if octets is None:
             self._not_fetched(order, why)
+        elif self.failure is not None:
+            self._release(order)  # its receipt could not be kept
         else:
             self._arrived(order, octets)
         self._step_done()
 
     def _arrived(self, order: FetchOrder, octets: bytes) -> None:
-        if order.uidl is not None:
-            self._send_on(order, order.uidl, octets)
-            return
+        parcel: Parcel | None = None
+        try:
+            wanted = order if order.uidl is not None else self._recognise(order, octets)
+            if wanted is not None and wanted.uidl is not None:
+                order = wanted
+                protected = self._session.traits.protected
+                parcel = make_parcel(
+                    order, wanted.uidl, octets, self._policy, self._around, protected=protected
+                )
+        except Exception as error:  # noqa: BLE001  one message that trips a bug must not hold up the others
+            _bugs.exception("message %d of %s", order.listed.message_number, self._policy.maildrop)
+            self._put_off(order, f"internal error: {error!r}")
+        if parcel is None:
+            self._release(order)
+        else:
+            self._send_on(parcel, order)
+
+    def _recognise(self, order: FetchOrder, octets: bytes) -> FetchOrder | None:
+        """Return the order with the identity that the content gives; None if nothing is to be done."""
         uidl = self._identities.of(octets)
         known = self._known.get(uidl)
         if known is None:
-            self._send_on(order, uidl, octets)
-            return
+            return replace(order, uidl=uidl)
         self._story.recognised(uidl)
-        pending = unsettled_destinations(known.deliveries, order.destinations)
-        if known.message.state is MessageState.DEFERRED and pending:
-            self._send_on(replace(order, destinations=pending, known=known), uidl, octets)
-            return
-        self._delete_recognised(order, known)
-        self._release(order)
+        if known.message.state is MessageState.DEFERRED:
+            due = due_destinations(known.deliveries, order.destinations, self._around.clock())
+            return replace(order, uidl=uidl, destinations=due, known=known) if due else None
+        if known.message.state in (MessageState.ACCEPTED, MessageState.DELETE_PENDING):
+            self.tally.recognised += 1
+            self._delete_recognised(order, known.message)
+        return None
 
-    def _delete_recognised(self, order: FetchOrder, known: KnownMessage) -> None:
-        message = known.message
-        accepted = message.state in (MessageState.ACCEPTED, MessageState.DELETE_PENDING)
+    def _delete_recognised(self, order: FetchOrder, message: MessageRecord) -> None:
         accepted_at = message.accepted_at or message.updated_at
-        if accepted and self._policy.retention.is_over(accepted_at, self._around.clock()):
+        if self._policy.retention.is_over(accepted_at, self._around.clock()):
             self._open_steps += 1
             self._deletions.mark(message, order.listed.message_number, self._step_done)
 
     def _not_fetched(self, order: FetchOrder, why: str) -> None:
         """The server refused, or the session died: blame the message that was being handed over."""
-        died = why == ""
-        if died:
-            why = str(self._session.failure or "the session ended")
-        if not (died and (self._blamed or self._stopped)) and order.uidl is not None:
-            self._blamed = self._blamed or died
-            record = failed_record(order, order.uidl, why, self._policy, self._around)
-            self._commit([record], lambda: self._story.fetch_failed(record))
+        if why:
+            self._put_off(order, why)
+        else:
+            self._fetch_no_more()
+            if not self._blamed and not self._stopped:
+                self._blamed = True
+                self._put_off(order, str(self._session.failure or "the session ended"))
         self._release(order)
+
+    def _put_off(self, order: FetchOrder, why: str) -> None:
+        """Write down that a message could not be had; it comes last, and after a pause."""
+        if order.uidl is None:  # no row without an identity
+            return
+        record = failed_record(order, order.uidl, why, self._policy, self._around)
+        self._commit([record], lambda: self._story.fetch_failed(record))
 
     # Delivering
 
-    def _send_on(self, order: FetchOrder, uidl: Uidl, octets: bytes) -> None:
+    def _send_on(self, parcel: Parcel, order: FetchOrder) -> None:
         # The list may have lied about the size: the budget counts what there is.
-        self._around.budget.give_back(_octets_for(order) - len(octets))
-        parcel = make_parcel(
-            order, uidl, octets, self._policy, self._around, protected=self._session.traits.protected
-        )
-        parcel.budget_octets = len(octets)
+        parcel.budget_octets = len(parcel.message.content)
+        self._around.budget.give_back(_octets_for(order) - parcel.budget_octets)
         for name in order.destinations:
             self._open_steps += 1
-            delivery = parcel.delivery_for(name, partial(self._reported, parcel, name))
-            self._around.destinations[name].submit(delivery)
+            reported = partial(self._reported, parcel, name)
+            if self.failure is not None:
+                reported(_BROKEN_OFF)
+            else:
+                hand_over(self._around.destinations[name], parcel.delivery_for(name, reported))
 
     def _reported(self, parcel: Parcel, name: DestinationName, report: DeliveryReport) -> None:
         self._moved()
-        now = self._around.clock()
-        delivery = parcel.take_report(name, report, now, self._around.chance())
-        if delivery is not None:
-            record = parcel.settle(self._policy, now)
-            rows: list[LedgerRecord] = [record, delivery]
-            try:
-                self._around.ledger.note(rows)
-            except StoreError as error:
-                self._store_failed(error)  # the commit below is still tried
-            self._commit(rows, partial(self._recorded, parcel, record, delivery))
+        try:
+            self._write_down(parcel, name, report)
+        except Exception as error:  # noqa: BLE001  the caller is another room's machine, and not to blame
+            _bugs.exception("report of %s on message %s", name, parcel.message.message_id)
+            self._break_off(error)
         self._finish_parcel(parcel)
         self._step_done()
 
+    def _write_down(self, parcel: Parcel, name: DestinationName, report: DeliveryReport) -> None:
+        now = self._around.clock()
+        delivery = parcel.take_report(name, report, now, self._around.chance())
+        if delivery is None:
+            return
+        record = parcel.settle(self._policy, now)
+        rows: list[LedgerRecord] = [record, delivery]
+        try:
+            self._around.ledger.note(rows)
+        except StoreError as error:
+            self._break_off(error)  # the commit below is still tried
+        self._commit(rows, partial(self._recorded, parcel, record, delivery))
+
     def _recorded(self, parcel: Parcel, record: MessageRecord, delivery: DeliveryRecord) -> None:
         self._story.delivery(parcel.message, delivery)
-        # `record` is the row that has been synced; the parcel may be ahead of it.
-        if record.state is MessageState.DELETE_PENDING and self._session.failure is None:
+        # `record` is the row that has been synced; the parcel may be ahead of it. After
+        # a failure nothing is marked: another destination's row may be the missing one.
+        if record.state is MessageState.DELETE_PENDING and self.failure is None:
             self._open_steps += 1
             self._deletions.mark(record, parcel.listed.message_number, self._step_done)
 
@@ -261,15 +309,18 @@ class Pipeline:
             if error is None:
                 then()
             else:
-                self._store_failed(error)
+                self._break_off(error)
             self._step_done()
 
-        self._around.ledger.commit(rows, done)
+        try:
+            self._around.ledger.commit(rows, done)
+        except StoreError as error:
+            done(error)
 
-    def _store_failed(self, error: Exception) -> None:
-        if self.store_failure is None:
-            self.store_failure = error
-        self._orders.clear()
+    def _break_off(self, error: Exception) -> None:
+        if self.failure is None:
+            self.failure = error
+        self._fetch_no_more()
 
     # The end
 

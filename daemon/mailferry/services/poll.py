@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mailferry.errors import MailferryError, StoreError
 from mailferry.events import PollStarted, QuitUnconfirmed
-from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState, Uidl
+from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState
 from mailferry.policy.plan import (
     DeleteOrder,
     FetchOrder,
+    Identified,
+    Oversize,
     Plan,
     PlanRules,
     make_plan,
     settled_state,
     split_by_identity,
 )
-from mailferry.ports import MaildropConnector, MaildropListing, MaildropSession
+from mailferry.ports import MaildropConnector, MaildropSession
 from mailferry.services.arrival import skipped_record
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.deletions import Deletions
@@ -63,7 +65,6 @@ class Poll:
         self._connector = connector
         self._around = surroundings
         self._story = Story(policy.maildrop, self.report.poll_id, surroundings.emit)
-        self._identities = Identities()
         self._pipeline: Pipeline | None = None
         self._stopping = False
 
@@ -75,10 +76,12 @@ class Poll:
             try:
                 await self._use(session)
             finally:
+                self.stop()  # so that no message is blamed for what follows
                 session.abort()  # no more than closing the socket after a good QUIT
         except (MailferryError, OSError) as error:
             self.report.failure = error
-        self._take_tally()
+        finally:
+            self._take_tally()
         return self.report
 
     def stop(self) -> None:
@@ -92,105 +95,114 @@ class Poll:
         listing = await session.listing()
         self.report.listed, self.report.octets = len(listing.messages), listing.octets
         known = await self._around.ledger.known_messages(self._policy.maildrop)
-        plan = await self._plan(session, listing, known)
-        deletions = Deletions(session, self._around.ledger, self._around.clock)
-        await self._write_first_rows(plan)
-        changed = await deletions.carry_out(plan.delete)
-        plan.fetch.extend(await self._fetch_again(changed))
-        pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
-        self._pipeline = pipeline
-        pipeline.start(plan.fetch, known, self._identities)
-        await self._wait_for(pipeline)
-        await self._quit(session, deletions)
-        await pipeline.wait_finished()
-        if pipeline.store_failure is not None:
-            raise StoreError(str(pipeline.store_failure)) from pipeline.store_failure
-
-    async def _plan(
-        self, session: MaildropSession, listing: MaildropListing, known: Mapping[Uidl, KnownMessage]
-    ) -> Plan:
         clear, unclear = split_by_identity(listing.messages)
-        by_header, unidentified = await identify_by_header(session, unclear, self._identities)
+        identities = Identities(known, {message.uidl for message in clear})
+        by_header, unidentified = await identify_by_header(session, unclear, identities)
         identified = sorted(clear + by_header, key=lambda message: message.listed.message_number)
-        plan = make_plan(identified, unidentified, known, self._rules(), self._around.clock())
+        rules = self._rules(session)
+        plan = make_plan(identified, unidentified, known, rules, self._around.clock())
         if not listing.complete:
             plan.gone = []  # a cut listing is no proof that anything has gone
+        await self._write_first_rows(plan)
+        deletions = Deletions(session, self._around.ledger, self._around.clock)
+        changed = await deletions.carry_out(plan.delete)
+        plan.fetch += await self._plan_changed(changed, rules)
+        pipeline = self._pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
         if self._stopping:
-            plan.fetch.clear()
-        self.report.waiting = plan.waiting
-        return plan
+            pipeline.stop()
+        pipeline.start(plan.fetch, known, identities)
+        await self._wait_for(pipeline)
+        await self._end(session, deletions, pipeline)
 
-    def _rules(self) -> PlanRules:
+    def _rules(self, session: MaildropSession) -> PlanRules:
         destinations = self._around.destinations
         return PlanRules(
             destinations=self._policy.destinations,
             available=frozenset(name for name in self._policy.destinations if destinations[name].available),
             retention=self._policy.retention,
             max_size_octets=self._policy.max_size_octets,
-            oversize=self._policy.oversize,
+            # A header alone cannot be had from a server without TOP.
+            oversize=self._policy.oversize if session.traits.has_top else Oversize.SKIP,
         )
 
     async def _write_first_rows(self, plan: Plan) -> None:
-        """Write what the plan itself decides; also proves the ledger before mail is touched."""
+        """Write what the plan itself decides, before mail is touched."""
         now = self._around.clock()
         rows: list[LedgerRecord] = [
             replace(entry.message, state=MessageState.GONE, updated_at=now) for entry in plan.gone
         ]
         rows += [self._settled(entry, now) for entry in plan.settle]
+        for entry in plan.reopen:
+            rows += [entry.message, *entry.deliveries]
         skipped = [skipped_record(message, self._policy, self._around) for message in plan.skip]
         rows += skipped
         if rows or plan.fetch:
             await self._around.ledger.save(rows)
         for record in skipped:
             self._story.skipped(record)
-        self.report.skipped = len(skipped)
+        self.report.skipped += len(skipped)
+        self.report.waiting += plan.waiting
 
     def _settled(self, entry: KnownMessage, now: float) -> MessageRecord:
         state = settled_state(entry.deliveries, self._policy.destinations, self._policy.retention)
-        return replace(entry.message, state=state, updated_at=now, accepted_at=now)
+        accepted_at = None if state is MessageState.REJECTED else now
+        return replace(entry.message, state=state, updated_at=now, accepted_at=accepted_at)
 
-    async def _fetch_again(self, changed: Sequence[DeleteOrder]) -> list[FetchOrder]:
-        """A UIDL that now stands for another message: the old one is gone, this one is new."""
-        if changed:
-            now = self._around.clock()
-            await self._around.ledger.save(
-                [replace(order.known.message, state=MessageState.GONE, updated_at=now) for order in changed]
-            )
-        available = [n for n in self._policy.destinations if self._around.destinations[n].available]
-        if not available or self._stopping:
+    async def _plan_changed(self, changed: Sequence[DeleteOrder], rules: PlanRules) -> list[FetchOrder]:
+        """Plan for UIDLs that now stand for other messages: the old ones are gone, these are new."""
+        if not changed:
             return []
-        return [FetchOrder(order.listed, order.known.message.uidl, tuple(available)) for order in changed]
+        new = [Identified(order.listed, order.known.message.uidl) for order in changed]
+        plan = make_plan(new, [], {}, rules, self._around.clock())
+        plan.gone = [order.known for order in changed]
+        await self._write_first_rows(plan)
+        return plan.fetch
 
     async def _wait_for(self, pipeline: Pipeline) -> None:
         """Wait for the pipeline's end, or until only silent destinations are left."""
-        if self._stopping:
-            pipeline.stop()
         loop = asyncio.get_running_loop()
         while not pipeline.finished:
             try:
                 async with asyncio.timeout(LINGER_SECONDS / 4):
                     await pipeline.wait_finished()
             except TimeoutError:
-                if not pipeline.fetching and loop.time() - pipeline.moved_at > LINGER_SECONDS:
+                if pipeline.waits_for_others and loop.time() - pipeline.moved_at > LINGER_SECONDS:
+                    pipeline.stop()
                     return
 
-    async def _quit(self, session: MaildropSession, deletions: Deletions) -> None:
+    async def _end(self, session: MaildropSession, deletions: Deletions, pipeline: Pipeline) -> None:
+        """Quit, then wait for what is still under way: the next poll must not deliver it again.
+
+        Raises:
+            Exception: why the ledger, or else the session, failed.
+        """
+        failure = await self._quit(session, deletions)
+        await pipeline.wait_finished()
+        failure = pipeline.failure or failure
+        if failure is not None:
+            raise failure
+
+    async def _quit(self, session: MaildropSession, deletions: Deletions) -> Exception | None:
+        deletions.close()
         if session.failure is not None:
-            raise session.failure
+            return session.failure
         if not await session.quit():
             pending = len(deletions.marked)
             self._around.emit(QuitUnconfirmed(self._policy.maildrop, self.report.poll_id, pending))
-            return
+            return None
         self.report.deleted = len(deletions.marked)
-        if deletions.marked:
-            now = self._around.clock()
-            await self._around.ledger.save(
-                [replace(record, state=MessageState.GONE, updated_at=now) for record in deletions.marked]
-            )
+        now = self._around.clock()
+        gone = [replace(record, state=MessageState.GONE, updated_at=now) for record in deletions.marked]
+        try:
+            if gone:
+                await self._around.ledger.save(gone)
+        except StoreError as error:
+            return error
+        return None
 
     def _take_tally(self) -> None:
         report = self.report
         if self._pipeline is not None:
             tally = self._pipeline.tally
             report.relayed, report.deferred, report.rejected = tally.relayed, tally.deferred, tally.rejected
-            report.waiting = max(report.waiting - tally.relayed, 0)
+            report.waiting = max(report.waiting - tally.relayed - tally.recognised, 0)
