@@ -69,8 +69,16 @@ class Pop3Connector:
         try:
             return await self._open()
         except _CapaDroppedError:
-            self._skip_capa = True  # some servers drop the link at an unknown command
+            return await self._open_without_capa()
+
+    async def _open_without_capa(self) -> Pop3Session:
+        """Some servers drop the link at an unknown command; remember it only of those that then let us in."""
+        self._skip_capa = True
+        try:
             return await self._open()
+        except BaseException:
+            self._skip_capa = False  # the server was in trouble, or refused: CAPA may not be to blame
+            raise
 
     async def _open(self) -> Pop3Session:
         settings = self._settings
@@ -81,11 +89,12 @@ class Pop3Connector:
             greeting = await self._greet(dialogue)
             capabilities = await self._protect(dialogue)
             self._refuse_cleartext(dialogue)
-            traits = await self._log_in(dialogue, greeting, capabilities)
+            capabilities = await self._log_in(dialogue, greeting, capabilities)
         except BaseException:  # a cancelled opening must not leave a socket behind either
             link.close()
             raise
-        return Pop3Session(dialogue, traits)
+        offers_uidl = capabilities is not None and capabilities.has_uidl
+        return Pop3Session(dialogue, self._traits(dialogue, capabilities), offers_uidl=offers_uidl)
 
     async def _greet(self, dialogue: Pop3Dialogue) -> Greeting:
         greeting = await dialogue.greeting()
@@ -126,7 +135,7 @@ class Pop3Connector:
 
     async def _log_in(
         self, dialogue: Pop3Dialogue, greeting: Greeting, capabilities: Capabilities | None
-    ) -> MaildropTraits:
+    ) -> Capabilities | None:
         reply = await attempt_login(
             dialogue, self._settings.credentials, self._settings.method, greeting, capabilities
         )
@@ -143,7 +152,7 @@ class Pop3Connector:
             # RFC 2449 s.5: they may differ after login. Not fatal if refused now.
             after = _capabilities(await dialogue.command(Capa()))
             capabilities = after or capabilities
-        return self._traits(dialogue, capabilities)
+        return capabilities
 
     def _traits(self, dialogue: Pop3Dialogue, capabilities: Capabilities | None) -> MaildropTraits:
         if capabilities is None:

@@ -14,13 +14,17 @@ from mailferry.protocol.pop3_listings import parse_scan_listing, parse_stat, par
 
 Content = Callable[[bytes | None, str], None]
 
+_TROUBLE = frozenset({"SYS/TEMP", "SYS/PERM", "IN-USE"})
+"""Response codes (RFC 3206 s.4, RFC 2449 s.8.1.2) that no server gives to an unknown command."""
+
 
 class Pop3Session:
     """Implements `ports.MaildropSession` on a dialogue that has logged in."""
 
-    def __init__(self, dialogue: Pop3Dialogue, traits: MaildropTraits) -> None:
+    def __init__(self, dialogue: Pop3Dialogue, traits: MaildropTraits, *, offers_uidl: bool = False) -> None:
         self.traits = traits
         self._dialogue = dialogue
+        self._offers_uidl = offers_uidl
 
     @property
     def failure(self) -> MailferryError | None:
@@ -32,7 +36,8 @@ class Pop3Session:
 
         Raises:
             ProtocolError: a listing cannot be parsed.
-            MaildropUnavailableError: STAT or LIST was refused.
+            MaildropUnavailableError: STAT or LIST was refused, or UIDL although the
+                server has it.
             TransportError: the link failed.
         """
         stat, scan, uids = await self._ask_for_listings()
@@ -57,7 +62,11 @@ class Pop3Session:
         stat, scan, uids = replies
         for reply in (stat, scan):
             if not reply.ok:
-                raise MaildropUnavailableError(f"{reply.command.verb} refused: {reply.line}")
+                raise _refused(reply)
+        if not uids.ok and (self._offers_uidl or uids.response_code in _TROUBLE):
+            # Not an unknown command but a passing trouble: to go on without unique-ids
+            # would make the whole maildrop look new.
+            raise _refused(uids)
         return stat, scan, uids
 
     def retrieve(self, message: ListedMessage, done: Content) -> None:
@@ -102,6 +111,10 @@ class Pop3Session:
     def abort(self) -> None:
         """Drop the link: the server unmarks what was marked for deletion."""
         self._dialogue.fail(MaildropUnavailableError("the session was given up"))
+
+
+def _refused(reply: Reply) -> MaildropUnavailableError:
+    return MaildropUnavailableError(f"{reply.command.verb} refused: {reply.line}")
 
 
 def _put_together(
