@@ -3,8 +3,9 @@
 #
 # usage: tests/run-all.sh FOLDER_WITH_PYTEST [pytest arguments]
 #
-# Dovecot and Postfix are installed when they are missing and we may; they are
-# never started as services: the tests run private instances on loopback.
+# Dovecot, Postfix and Prometheus (for promtool) are installed when they are
+# missing and we may; they are never started as services: the tests run private
+# instances on loopback.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +18,7 @@ has() { PATH="$search" command -v "$1" >/dev/null; }
 missing_servers() {
     has dovecot || echo dovecot-pop3d
     has postfix || echo postfix
+    has promtool || echo prometheus
 }
 
 as_root() {
@@ -65,7 +67,7 @@ provide_servers() {
         echo "tests: missing and not installable from here (no apt-get, or not root): " $wanted
         return
     fi
-    # shellcheck disable=SC2086  # two package names, two words
+    # shellcheck disable=SC2086  # several package names, several words
     install_servers $wanted || echo "tests: apt-get could not install: " $wanted
 }
 
@@ -76,7 +78,7 @@ result=$?
 
 wanted=$(missing_servers)
 if [ -n "$wanted" ]; then
-    echo "REAL MAIL SERVERS ARE MISSING:" $wanted "- THE TESTS AGAINST THEM DID NOT RUN"
+    echo "REAL SERVERS ARE MISSING:" $wanted "- THE TESTS AGAINST THEM DID NOT RUN"
     # As in tests/support/processes.py: where they are a must, to miss them is to fail.
     [ -n "${CI:-}" ] || [ "${MAILFERRY_REQUIRE_SERVERS:-}" = 1 ] && exit 1
 elif [ "$(id -u)" -ne 0 ]; then

@@ -79,16 +79,18 @@ class DaemonProcess:
         return self._ended(seconds)
 
     def _ended(self, seconds: float) -> int:
+        late = False
         try:
-            code = self.process.wait(seconds)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
+            late = True
             self.process.kill()
             self.process.wait(10)
-            raise AssertionError(f"did not end within {seconds} s:\n{''.join(self.raw[-30:])}") from None
         self._reader.join(10)
         if self.process.stdout is not None:
             self.process.stdout.close()
-        return code
+        assert not late, f"did not end within {seconds} s:\n{''.join(self.raw[-30:])}"
+        return self.process.returncode
 
     def __enter__(self) -> Self:
         """Started already."""
