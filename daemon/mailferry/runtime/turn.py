@@ -45,6 +45,7 @@ class Turns:
         self._caps = caps
         self._route_standings = route_standings
         self._task: asyncio.Task[PollReport | None] | None = None
+        self._postponed: asyncio.TimerHandle | None = None
         self._poll: Poll | None = None
         self._stopping = False
 
@@ -54,19 +55,40 @@ class Turns:
         return self._task is not None
 
     def start(self, *, despite_pause: bool = False) -> asyncio.Task[PollReport | None] | None:
-        """Begin a turn; None when one is under way, or it is too early for one."""
+        """Begin a turn; None when one is under way, or it is too early for one.
+
+        A turn that comes too early is taken when the pause is over: with a schedule as
+        short as the server's LOGIN-DELAY every other one would be lost otherwise.
+        """
         if self._task is not None or self._stopping:
             return None
-        if not despite_pause and self._around.clock() < self.standing.not_before:
+        pause_left = self.standing.not_before - self._around.clock()
+        if pause_left > 0 and not despite_pause:
+            self._postpone(pause_left)
             return None
+        self._forget_postponed()
         self._task = asyncio.get_running_loop().create_task(self._take(), name=f"poll {self.name}")
         return self._task
 
     def stop(self) -> None:
         """Begin no more turns; let the present one finish what is under way."""
         self._stopping = True
+        self._forget_postponed()
         if self._poll is not None:
             self._poll.stop()
+
+    def _postpone(self, seconds: float) -> None:
+        if self._postponed is None:
+            self._postponed = asyncio.get_running_loop().call_later(seconds, self._start_postponed)
+
+    def _forget_postponed(self) -> None:
+        if self._postponed is not None:
+            self._postponed.cancel()
+            self._postponed = None
+
+    def _start_postponed(self) -> None:
+        self._postponed = None
+        self.start()
 
     async def wait_ended(self, deadline_seconds: float) -> bool:
         """Wait for the present turn; cancel it at the deadline and return False then."""
@@ -130,6 +152,7 @@ class Turns:
         pause = backoff_after(result).pause_seconds(failures, self._around.chance())
         if isinstance(report.failure, LoginDelayedError):
             pause = report.failure.retry_after_seconds
+        pause = max(pause, report.login_delay_seconds or 0.0)  # it counts after a failed poll, too
         self.standing = replace(
             self.standing,
             last_error_at=now,
