@@ -9,6 +9,7 @@ where each message stands.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.turn import Turns
 from mailferry.services.context import Surroundings
 from mailferry.services.poll import PollReport
+
+_bugs = logging.getLogger("mailferry.bugs")
 
 _PRUNE_EVERY_SECONDS = 6 * 3600.0
 
@@ -148,8 +151,11 @@ class Supervisor:
         _, late = await asyncio.wait(drains, timeout=left)
         for task in late:
             task.cancel()
-        await asyncio.gather(*drains, return_exceptions=True)
-        return not late
+        results = await asyncio.gather(*drains, return_exceptions=True)
+        failures = [result for result in results if isinstance(result, Exception)]
+        for failure in failures:  # a fault of ours; the others must still be drained
+            _bugs.error("drain of a destination", exc_info=failure)
+        return not late and not failures
 
     def _signals(self) -> _SignalHandlers:
         return _SignalHandlers(self.ask_to_stop)
@@ -176,5 +182,5 @@ class _SignalHandlers:
             loop.remove_signal_handler(number)
 
     def _handle(self, number: signal.Signals) -> None:
-        asyncio.get_running_loop().remove_signal_handler(number)
+        self.__exit__()
         self._ask(signal.Signals(number).name)
