@@ -32,10 +32,10 @@ from mailferry.model import (
 )
 from mailferry.policy.backoff import FETCH_BACKOFF, MESSAGE_BACKOFF
 from mailferry.services import arrival
-from support.fakes import START, FakeDestination, Rig, mail, settle, timeless
+from support.fakes import START, FakeDestination, FakeMail, Rig, mail, settle, timeless
 
 
-def mails(count: int) -> list:
+def mails(count: int) -> list[FakeMail]:
     return [mail(f"u{n}") for n in range(1, count + 1)]
 
 
@@ -381,7 +381,7 @@ async def test_recipients_settled_earlier_are_not_asked_again() -> None:
     rig.clock.base += 3600
     await rig.run_poll()
     first, second = rig.to["office"].submitted
-    assert (first.settled_recipients, second.settled_recipients) == (frozenset(), {"a@x", "b@x"})
+    assert (first.settled_recipients, second.settled_recipients) == (frozenset(), frozenset({"a@x", "b@x"}))
     row = rig.ledger.delivery("u1", "office")
     assert row is not None
     assert (row.state, row.accepted_recipients, row.refused_recipients) == (
