@@ -9,6 +9,7 @@ quote a value, and a value may be a secret.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -59,6 +60,8 @@ def _system_words(error: OSError) -> str:
 
 
 def _system_code(error: OSError) -> ExitCode:
+    if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}:
+        return ExitCode.UNAVAILABLE
     return ExitCode.NO_PERMISSION if isinstance(error, PermissionError) else ExitCode.SYSTEM
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -65,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _print_anything() -> None:
     """Let no subject fail a command: what the encoding lacks is shown as an escape."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # a test's stream may have none
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`)
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # a test's stream may have none
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 

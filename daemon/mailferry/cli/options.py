@@ -22,6 +22,7 @@ ConfigOption = Annotated[
         "-c",
         envvar="MAILFERRY_CONFIG",
         metavar="FILE",
+        readable=False,  # that it cannot be read is told as a problem of the configuration
         help="The configuration; /etc/mailferry/mailferry.toml by default.",
     ),
 ]

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mailferry.cli.exit_codes import ExitCode
+from support.configs import PASSWORD
+
+
+def test_a_good_configuration_is_shown(command, config: Path) -> None:
+    ended = command("check", "-c", config)
+    assert ended.code == 0
+    for words in (
+        "alice",
+        "127.0.0.1:1",
+        "every 5m",
+        "until delivered",
+        "disabled",
+        "14d",
+        "all@example.org",
+    ):
+        assert words in ended.out
+    assert "The configuration is good: 2 maildrops, 1 destination." in ended.out
+    assert "warning" not in ended.out
+    assert PASSWORD not in ended.out + ended.err
+
+
+def test_all_problems_are_told_at_once(command, folder) -> None:
+    drop = folder.maildrop(99999, "alice", evry="5m")
+    ended = command("check", "-c", folder.write({"maildrop.alice": drop, "destination.hop": folder.smtp(1)}))
+    assert (ended.code, ended.out) == (ExitCode.CONFIG, "")
+    lines = ended.err.splitlines()
+    assert len(lines) == 2
+    assert any("maildrop.alice.port: " in line for line in lines)
+    assert any("maildrop.alice.evry: unknown key" in line for line in lines)
+
+
+def test_problems_as_json_have_file_and_line(command, folder) -> None:
+    path = folder.write(
+        {"maildrop.alice": folder.maildrop(1, "alice", evry="5m"), "destination.hop": folder.smtp(1)}
+    )
+    ended = command("check", "--json", "-c", path)
+    assert ended.code == ExitCode.CONFIG
+    document = json.loads(ended.out)
+    (problem,) = document["problems"]
+    assert not document["ok"]
+    assert (problem["file"], problem["key"]) == (str(path), "maildrop.alice.evry")
+    assert path.read_text().splitlines()[problem["line"] - 1].startswith("evry")
+
+
+def test_a_missing_file_is_a_problem_of_the_configuration(command, tmp_path: Path) -> None:
+    ended = command("check", "-c", tmp_path / "none.toml")
+    assert ended.code == ExitCode.CONFIG
+    assert "none.toml" in ended.err
+
+
+def test_json_describes_what_is_set_up(command, config: Path) -> None:
+    document = json.loads(command("check", "--json", "-c", config).out)
+    assert document["ok"]
+    assert [drop["name"] for drop in document["maildrops"]] == ["alice", "bob"]
+    assert document["maildrops"][0]["deliver"] == ["hop"]
+    assert document["destinations"][0]["where"] == "127.0.0.1:1"
+    assert document["warnings"] == []
+
+
+def warnings_for(command, path: Path) -> list[str]:
+    found: list[str] = json.loads(command("check", "--json", "-c", path).out)["warnings"]
+    return found
+
+
+def test_what_the_daemon_would_stumble_over_is_told(command, folder) -> None:
+    path = folder.write(
+        {
+            "maildrop.alice": {**folder.maildrop(1, "alice"), "host": "pop.example.net"},
+            "destination.hop": folder.smtp(1),
+            "destination.idle": {"type": "maildir", "path": folder.folder / "mail"},
+        },
+        trace=True,
+    )
+    folder.state.rmdir()
+    keys = [warning.partition(": ")[0] for warning in warnings_for(command, path)]
+    assert keys == ["daemon.state_dir", "maildrop.alice.tls", "destination.idle", "daemon.trace"]
+
+
+def test_an_open_http_port_and_idle_maildrops_are_told(command, folder) -> None:
+    drop = folder.maildrop(1, "alice", enabled=False)
+    path = folder.write({"maildrop.alice": drop, "destination.hop": folder.smtp(1)})
+    path.write_text(path.read_text().replace('listen = ""', 'listen = "0.0.0.0:9465"'))
+    keys = [warning.partition(": ")[0] for warning in warnings_for(command, path)]
+    assert keys == ["maildrop", "http.listen"]
+
+
+def test_folders_that_cannot_be_written_are_told(command, folder, monkeypatch) -> None:
+    archive = folder.folder / "mail" / "deep"
+    path = folder.write(
+        {
+            "maildrop.alice": folder.maildrop(1, "alice", deliver=["vault"]),
+            "destination.vault": {"type": "maildir", "path": archive},
+            "ledger": {"url": "sqlite:////nowhere/ledger.sqlite3"},
+        }
+    )
+    monkeypatch.setattr("os.access", lambda _path, mode: not mode & os.W_OK)  # root may write everywhere
+    state, ledger, vault = warnings_for(command, path)
+    assert state.startswith(f"daemon.state_dir: {folder.state} is not writable for this user")
+    assert ledger.startswith("ledger.url: /nowhere is not there")
+    assert vault.startswith(f"destination.vault.path: {folder.folder} is not writable")
