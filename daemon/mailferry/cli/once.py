@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def once(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME...", help="Maildrops to poll; all when none is named."),
+        typer.Argument(metavar="NAME", help="Maildrops to poll; all when none is named."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -38,8 +38,9 @@ def once(
 ) -> None:
     """Poll maildrops now, whatever their schedule says, and relay what is there.
 
-    Exit code 0 when nothing is left to do, 75 when the same command may do the rest later;
-    see docs/commands.md for the others. Not while the daemon runs: the ledger has one user.
+    Exit code 0: nothing is left to do; 75: the same command may do the rest later.
+
+    Not while the daemon runs: the ledger has one user.
     """
     settings = settings_from(config)
     chosen = _chosen(settings, names or [])
