@@ -16,10 +16,13 @@ import array
 import asyncio
 import contextlib
 import fcntl
+import socket
 import ssl
 import termios
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
+
+from aiohappyeyeballs import start_connection
 
 from mailferry.errors import (
     ConnectError,
@@ -35,6 +38,8 @@ from mailferry.net.tls import check_fingerprint, client_context, explain
 LEAST_RATE_OCTETS_PER_SECOND = 512
 """A peer that delivers a reply more slowly than this, on average, is given up."""
 
+_NEXT_ADDRESS_SECONDS = 0.25
+"""A host's next address is tried beside the first when that has not answered for so long."""
 
 _EARLY_OCTETS = 64 * 1024
 """What a peer may send before anybody listens."""
@@ -255,18 +260,9 @@ async def connect(endpoint: Endpoint) -> Link:
     implicit = endpoint.tls.value == "implicit"
     # The handshake has a time of its own, and it is part of the connecting.
     patience_seconds = endpoint.connect_timeout_seconds * (2 if implicit else 1)
-    local = (endpoint.source_address, 0) if endpoint.source_address else None
     try:
         async with asyncio.timeout(patience_seconds):
-            await loop.create_connection(
-                lambda: link,
-                endpoint.host,
-                endpoint.port,
-                ssl=client_context(endpoint) if implicit else None,
-                local_addr=local,
-                ssl_handshake_timeout=endpoint.connect_timeout_seconds if implicit else None,
-                **_race(loop),
-            )
+            await _connect_socket(link, await _open_socket(endpoint, loop), implicit=implicit)
     except TimeoutError as error:
         link.close()
         raise ConnectTimeoutError(f"{endpoint}: no connection within {patience_seconds:g} s") from error
@@ -281,9 +277,33 @@ async def connect(endpoint: Endpoint) -> Link:
     return link
 
 
-def _race(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:  # Any: passed on as keywords
-    """Ask for several addresses to be tried side by side (RFC 8305); uvloop tries one after the other."""
-    return {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
+async def _open_socket(endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> socket.socket:
+    """Connect to the first of the host's addresses that answers (RFC 8305).
+
+    Not left to the event loop: uvloop would spend all the time on a dead IPv6 address.
+    """
+    kind = socket.SOCK_STREAM
+    peers = await loop.getaddrinfo(endpoint.host, endpoint.port, type=kind)
+    source = endpoint.source_address
+    local = await loop.getaddrinfo(source, 0, type=kind) if source else None
+    return await start_connection(
+        peers, local_addr_infos=local, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
+    )
+
+
+async def _connect_socket(link: Link, connected: socket.socket, *, implicit: bool) -> None:
+    endpoint = link.endpoint
+    try:
+        await asyncio.get_running_loop().create_connection(
+            lambda: link,
+            sock=connected,
+            ssl=client_context(endpoint) if implicit else None,
+            server_hostname=endpoint.host if implicit else None,
+            ssl_handshake_timeout=endpoint.connect_timeout_seconds if implicit else None,
+        )
+    except BaseException:
+        connected.close()
+        raise
 
 
 def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> TransportError:
