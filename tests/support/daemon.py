@@ -23,7 +23,9 @@ class DaemonProcess:
     def __init__(self, config: Path, *arguments: str, command: str = "run") -> None:
         self.events: list[dict[str, Any]] = []  # Any: whatever JSON holds
         self.raw: list[str] = []
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE_ROOT), "PYTHONUNBUFFERED": "1"}
+        # Any MAILFERRY_ variable of ours would be a setting of the program's.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILFERRY_")}
+        environment |= {"PYTHONPATH": str(SOURCE_ROOT), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mailferry", command, "-c", str(config), *arguments],
             stdin=subprocess.DEVNULL,

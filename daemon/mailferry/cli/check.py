@@ -4,8 +4,6 @@ It connects to nothing. Problems end it with exit code 78; warnings are what is
 allowed and still may not be meant, or what the daemon would stumble over.
 """
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

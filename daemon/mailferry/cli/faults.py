@@ -5,8 +5,6 @@ we can mend is told by its kind and place: the text of a foreign exception may
 quote a value, and a value may be a secret.
 """
 
-# ruff: noqa: PLC0415 - rooms are imported when they are needed: see the package
-
 from __future__ import annotations
 
 import errno

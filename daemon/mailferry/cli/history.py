@@ -1,7 +1,5 @@
 """`mailferry history`: what became of messages, by the ledger."""
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 import time

@@ -1,7 +1,5 @@
 """The event loop: uvloop's where it is installed (extra `uvloop`), asyncio's own otherwise."""
 
-# ruff: noqa: PLC0415 - uvloop is optional
-
 from __future__ import annotations
 
 import asyncio

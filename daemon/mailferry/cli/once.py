@@ -1,7 +1,5 @@
 """`mailferry once`: poll all or some maildrops now, and say what came of it."""
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 import sys

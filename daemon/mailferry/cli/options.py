@@ -1,7 +1,5 @@
 """Options that several commands share, and how they get their settings."""
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """`mailferry run`: the daemon, in the foreground."""
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 from mailferry.cli.loop import run_in_loop

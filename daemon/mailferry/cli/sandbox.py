@@ -1,7 +1,5 @@
 """`mailferry sandbox`: something to try mailferry on, without risk."""
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """`mailferry schema`: for editors that complete and check TOML."""
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 from mailferry.cli.screen import print_json

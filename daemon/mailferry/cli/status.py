@@ -4,8 +4,6 @@ It needs no running daemon and does not disturb one. The words and the exit code
 are decided in `standing`; here they are shown.
 """
 
-# ruff: noqa: PLC0415 - rooms are imported when a command runs: see the package
-
 from __future__ import annotations
 
 import time

@@ -9,7 +9,7 @@ from mailferry.message.eightbit import downgrade, has_eight_bit
 from mailferry.message.headers import drop_return_path
 from mailferry.message.lineends import normalise_line_ends
 from mailferry.message.received import received_field
-from mailferry.model import Delivery, PermanentFailure, Scope
+from mailferry.model import Delivered, Delivery, Outcome, PermanentFailure, Scope
 from mailferry.protocol.smtp_features import SmtpFeatures
 from mailferry.protocol.smtp_transaction import Transaction
 
@@ -41,7 +41,7 @@ class Envelope:
         return "" if self.sender == Sender.NULL else self.sender
 
 
-def compose(delivery: Delivery, envelope: Envelope, features: SmtpFeatures) -> Transaction | PermanentFailure:
+def compose(delivery: Delivery, envelope: Envelope, features: SmtpFeatures) -> Transaction | Outcome:
     """Make the transaction for a delivery, in the form that this next hop can take.
 
     The message's own octets stay as they were fetched, but for what SMTP asks:
@@ -49,15 +49,18 @@ def compose(delivery: Delivery, envelope: Envelope, features: SmtpFeatures) -> T
     8BITMIME is missing (RFC 6152 s.3).
 
     Returns:
-        The transaction, or why this next hop can never take this message.
+        The transaction; or why this next hop can never take this message; or
+        that nobody is left to whom it would have to go.
     """
+    recipients = tuple(r for r in envelope.recipients if r not in delivery.settled_recipients)
+    if not recipients:  # the configuration has lost the last recipient who had not answered
+        return Delivered("every recipient had been settled before")
     message = delivery.message
     content = normalise_line_ends(drop_return_path(message.content))
     eight_bit = has_eight_bit(content)
     if eight_bit and not features.eight_bit_mime:
         content, eight_bit = downgrade(content), False
     sender = envelope.sender_for(delivery)
-    recipients = tuple(r for r in envelope.recipients if r not in delivery.settled_recipients)
     trace = received_field(
         from_host=message.fetched_from,
         with_protocol=message.fetched_with,

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mailferry.destinations.letter import Envelope, compose
@@ -23,7 +23,7 @@ from mailferry.model import (
     Delivery,
     DeliveryReport,
     DestinationName,
-    PermanentFailure,
+    Outcome,
     Scope,
 )
 from mailferry.policy.classify import classify_transaction
@@ -37,6 +37,9 @@ PATIENCE_SECONDS = 0.25
 
 IDLE_SECONDS = 10.0
 """A session with nothing to do is kept this long for the next message."""
+
+EXTRA_PAUSE_SECONDS = 10.0
+"""After a further session could not be had, none is asked for during this time."""
 
 
 class Session(Protocol):
@@ -103,6 +106,7 @@ class SmtpDestination:
         self._opening: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._moved_at = 0.0
+        self._no_extra_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._dispatching = False
         self._draining = False
@@ -139,7 +143,7 @@ class SmtpDestination:
         try:
             self._drop_spent_sessions()
             for session in list(self._sessions):
-                while self._waiting and session.can_begin:
+                while self._waiting and self._may_begin(session):
                     self._begin(session, self._waiting.popleft())
             self._open_if_needed()
             self._watch()
@@ -151,28 +155,44 @@ class SmtpDestination:
         if self._draining and all(session.idle for session in self._sessions):
             self._drained.set()
 
+    def _may_begin(self, session: Session) -> bool:
+        return session.can_begin and session.transactions < self._limits.messages_per_session
+
     def _begin(self, session: Session, delivery: Delivery) -> None:
+        outcome: Outcome | None
         try:
-            letter = compose(delivery, self._envelope, session.features)
-            if isinstance(letter, PermanentFailure):
-                delivery.done(DeliveryReport(letter))
-                return
-            fresh = session.transactions == 0
-            session.begin(letter, lambda finished: self._finished(delivery, finished, fresh=fresh))
+            outcome = self._try_begin(session, delivery)
         except LocalProtocolError as error:
-            delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, str(error))))
+            outcome = Deferred(Scope.MESSAGE, str(error))
         except Exception as error:  # noqa: BLE001  one message that trips a bug of ours must not hold up the others
             _bugs.exception("message %s for %s", delivery.message.message_id, self.name)
-            delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, f"internal error: {error!r}")))
+            outcome = Deferred(Scope.MESSAGE, f"internal error: {error!r}")
+        if outcome is not None:
+            delivery.done(DeliveryReport(outcome))
 
-    def _finished(self, delivery: Delivery, finished: TransactionFinished, *, fresh: bool) -> None:
+    def _try_begin(self, session: Session, delivery: Delivery) -> Outcome | None:
+        """Begin; or return what there is to say of the delivery without asking the next hop."""
+        letter = compose(delivery, self._envelope, session.features)
+        if not isinstance(letter, Transaction):
+            return letter
+        if session.idle:
+            self._moved_at = self._now()  # patience counts from here, not from the last message of long ago
+        fresh = session.transactions == 0
+        session.begin(letter, lambda finished: self._finished(session, delivery, finished, fresh=fresh))
+        return None
+
+    def _finished(
+        self, session: Session, delivery: Delivery, finished: TransactionFinished, *, fresh: bool
+    ) -> None:
         self._moved_at = self._now()
-        if _session_was_over(finished) and not fresh and not self._draining:
+        if not _session_was_over(finished) or fresh:
+            delivery.done(_with_cause(classify_transaction(finished), finished, session.failure))
+        elif self._draining:
+            delivery.done(_untried("the daemon is stopping"))
+        else:
             # The next hop had closed an idle session, or had enough of this one:
             # nothing was refused. A new session's failure is told as one, so this ends.
             self._waiting.appendleft(delivery)
-            return
-        delivery.done(classify_transaction(finished))
 
     # Sessions
 
@@ -180,9 +200,12 @@ class SmtpDestination:
         if not self._waiting or self._draining:
             return
         under_way = len(self._sessions) + len(self._opening)
-        stuck = self._now() - self._moved_at >= PATIENCE_SECONDS and not self._opening
+        now = self._now()
+        stuck = (
+            now - self._moved_at >= PATIENCE_SECONDS and now >= self._no_extra_before and not self._opening
+        )
         if under_way == 0 or (stuck and under_way < self._limits.max_sessions):
-            self._moved_at = self._now()
+            self._moved_at = now
             task = asyncio.get_running_loop().create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opened)
@@ -191,11 +214,11 @@ class SmtpDestination:
         try:
             session = await self._connector.open()
         except (MailferryError, OSError) as error:
-            if not self._sessions:
-                self._refuse_waiting(str(error), attempted=True)
+            self._no_session(error)
             return
         session.on_change = self._dispatch
         self._sessions.append(session)
+        self._moved_at = self._now()  # to open took time in which nothing could move
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
@@ -211,6 +234,17 @@ class SmtpDestination:
                 self._sessions.remove(session)
             elif session.idle and (spent or closing):
                 self._close(session)
+            else:
+                continue
+            if session.transactions == 0:
+                # It let us in and closed the door again: the next one would, too.
+                self._no_session(session.failure or "the next hop ended the session before any message")
+
+    def _no_session(self, reason: object) -> None:
+        """Wait with further sessions; without any there is nothing to wait for."""
+        self._no_extra_before = self._now() + EXTRA_PAUSE_SECONDS
+        if not self._sessions:
+            self._refuse_waiting(str(reason), attempted=True)
 
     def _close(self, session: Session) -> None:
         self._sessions.remove(session)
@@ -251,6 +285,16 @@ class SmtpDestination:
 def _session_was_over(finished: TransactionFinished) -> bool:
     reply = finished.sender_reply
     return not finished.content_sent and (reply is None or reply.code == 421)
+
+
+def _with_cause(
+    report: DeliveryReport, finished: TransactionFinished, failure: MailferryError | None
+) -> DeliveryReport:
+    """Say why the session ended, where that is why there is no verdict."""
+    outcome = report.outcome
+    if failure is None or finished.data_reply is not None or not isinstance(outcome, Deferred):
+        return report
+    return replace(report, outcome=replace(outcome, reason=f"{outcome.reason}: {failure}"))
 
 
 def _untried(reason: str) -> DeliveryReport:

@@ -16,6 +16,7 @@ import array
 import asyncio
 import contextlib
 import fcntl
+import os
 import socket
 import ssl
 import termios
@@ -309,5 +310,6 @@ async def _connect_socket(link: Link, connected: socket.socket, *, implicit: boo
 def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> TransportError:
     if implicit and isinstance(error, ConnectionResetError | ConnectionAbortedError):
         return TlsError(explain(endpoint, error))
-    reason = error.strerror or str(error)
+    number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
     return ConnectError(f"{endpoint}: cannot connect: {reason}")

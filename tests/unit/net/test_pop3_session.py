@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ async def test_a_server_without_uidl() -> None:
     ],
 )
 async def test_listings_that_contradict_each_other_are_not_complete(
-    more: dict[str, bytes], numbers: list[int]
+    more: dict[str, Any], numbers: list[int]
 ) -> None:
     listing = await list_with(**more)
     assert not listing.complete
@@ -144,7 +145,7 @@ async def test_a_refusal_that_names_a_trouble_is_no_lack_of_uidl(code: str) -> N
         {"UIDL": b"hello\r\n"},
     ],
 )
-async def test_a_listing_that_cannot_be_read_ends_the_session(more: dict[str, bytes]) -> None:
+async def test_a_listing_that_cannot_be_read_ends_the_session(more: dict[str, Any]) -> None:
     wire = FakeWire(replies(**more), greeting=GREETING)
     session = await logged_in(wire)
     with pytest.raises(RemoteProtocolError):
