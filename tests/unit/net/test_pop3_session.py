@@ -119,7 +119,7 @@ async def test_listings_that_contradict_each_other_are_not_complete(
 @pytest.mark.parametrize("verb", ["STAT", "LIST"])
 async def test_a_refused_listing_is_a_maildrop_in_trouble(verb: str) -> None:
     with pytest.raises(MaildropUnavailableError, match=rf"{verb} refused: -ERR \[SYS/TEMP\] later"):
-        await list_with(**{verb: b"-ERR [SYS/TEMP] later\r\n"})
+        await list_with(**dict[str, Any]({verb: b"-ERR [SYS/TEMP] later\r\n"}))
 
 
 @pytest.mark.parametrize("refusal", [b"-ERR no\r\n", b"-ERR [SYS/TEMP] no\r\n"])
