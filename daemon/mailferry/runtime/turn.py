@@ -71,11 +71,17 @@ class Turns:
         return self._task
 
     def stop(self) -> None:
-        """Begin no more turns; let the present one finish what is under way."""
+        """Begin no more turns; let the present one finish what is under way.
+
+        One that has no message in hand yet (it waits for its place, a connection, a
+        listing) is cancelled: a server that says nothing must not delay the end.
+        """
         self._stopping = True
         self._forget_postponed()
-        if self._poll is not None:
+        if self._poll is not None and self._poll.has_mail_in_hand:
             self._poll.stop()
+        elif self._task is not None:
+            self._task.cancel()
 
     def _postpone(self, seconds: float) -> None:
         if self._postponed is None:
@@ -105,8 +111,6 @@ class Turns:
     async def _take(self) -> PollReport | None:
         try:
             async with self._caps.place(self._maildrop.policy.server):
-                if self._stopping:
-                    return None
                 return await self._run_poll()
         finally:
             self._task = None

@@ -68,6 +68,11 @@ class Poll:
         self._pipeline: Pipeline | None = None
         self._stopping = False
 
+    @property
+    def has_mail_in_hand(self) -> bool:
+        """Whether messages may be on their way, or marked for deletion."""
+        return self._pipeline is not None
+
     async def run(self) -> PollReport:
         """Poll once. What went wrong is in the report, except for cancellation."""
         self._around.emit(PollStarted(self._policy.maildrop, self.report.poll_id))
@@ -105,9 +110,9 @@ class Poll:
             plan.gone = []  # a cut listing is no proof that anything has gone
         await self._write_first_rows(plan)
         deletions = Deletions(session, self._around.ledger, self._around.clock)
+        pipeline = self._pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
         changed = await deletions.carry_out(plan.delete)
         plan.fetch += await self._plan_changed(changed, rules)
-        pipeline = self._pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
         if self._stopping:
             pipeline.stop()
         pipeline.start(plan.fetch, known, identities)

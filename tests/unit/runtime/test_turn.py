@@ -291,9 +291,11 @@ async def test_who_is_stopped_while_waiting_for_a_place_does_not_poll() -> None:
         task = turns.start()
         await settle()
         turns.stop()
+        assert await turns.wait_ended(0), "it need not wait for its place"
     assert task is not None
-    assert await task is None
+    assert task.cancelled()
     assert (rig.effects, rig.events) == ([], [])
+    assert (caps.in_use, caps.waiting) == (0, 0)
 
 
 # -- the end ---------------------------------------------------------------------
