@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -68,4 +69,29 @@ async def test_sigterm_does_not_wait_for_a_server_that_says_nothing(tmp_path: Pa
     with DaemonProcess(config) as daemon:
         await asyncio.to_thread(daemon.wait_for, lambda: pop3.active_sessions == 1, "session")
         assert await asyncio.to_thread(daemon.stop) == 0, "nothing was at stake, so nothing is waited for"
+    await pop3.stop()
+
+
+async def test_sighup_ends_nothing(tmp_path: Path) -> None:
+    pop3 = SandboxPop3Server({"ann": SandboxMaildrop(PASSWORD, [])})
+    await pop3.start()
+    folder = ConfigFolder(tmp_path)
+    config = folder.write(
+        {
+            "maildrop.ann": folder.maildrop(pop3.port, "ann", every="1s"),
+            "destination.hop": folder.smtp(1),
+        },
+        log_format="json",
+    )
+    with DaemonProcess(config) as daemon:
+        await asyncio.to_thread(daemon.wait_for, lambda: bool(daemon.named("daemon.started")), "start")
+        daemon.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(
+            daemon.wait_for, lambda: any("restart" in line for line in daemon.raw), "word about the restart"
+        )
+        polls = len(daemon.named("poll.finished"))
+        await asyncio.to_thread(
+            daemon.wait_for, lambda: len(daemon.named("poll.finished")) > polls, "poll after the signal"
+        )
+        assert await asyncio.to_thread(daemon.stop) == 0
     await pop3.stop()

@@ -23,6 +23,7 @@ from mailferry.runtime.turn import Turns
 from mailferry.services.context import Surroundings
 from mailferry.services.poll import PollReport
 
+_log = logging.getLogger("mailferry")
 _bugs = logging.getLogger("mailferry.bugs")
 
 _PRUNE_EVERY_SECONDS = 6 * 3600.0
@@ -108,7 +109,7 @@ class Supervisor:
     async def _tell_end(
         self,
         name: MaildropName,
-        task: asyncio.Task[PollReport | None],
+        task: asyncio.Task[PollReport],
         on_end: Callable[[MaildropName, PollReport | None], None],
     ) -> None:
         await asyncio.wait({task})
@@ -166,7 +167,11 @@ async def _first_of(*futures: asyncio.Future[Any]) -> None:
 
 
 class _SignalHandlers:
-    """SIGTERM and SIGINT ask for the end; a second one gets the system's own treatment."""
+    """SIGTERM and SIGINT ask for the end; a second one gets the system's own treatment.
+
+    SIGHUP, from habit taken for "read your configuration again", must not end the
+    daemon by its default action and with it the mail: it is told and passed over.
+    """
 
     def __init__(self, ask: Callable[[str], None]) -> None:
         self._ask = ask
@@ -175,12 +180,17 @@ class _SignalHandlers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._handle, number)
+        loop.add_signal_handler(signal.SIGHUP, _tell_hang_up)
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
     def _handle(self, number: signal.Signals) -> None:
         self.__exit__()
         self._ask(signal.Signals(number).name)
+
+
+def _tell_hang_up() -> None:
+    _log.warning("SIGHUP is passed over: a changed configuration takes a restart")

@@ -44,7 +44,7 @@ class Turns:
         self._around = surroundings
         self._caps = caps
         self._route_standings = route_standings
-        self._task: asyncio.Task[PollReport | None] | None = None
+        self._task: asyncio.Task[PollReport] | None = None
         self._postponed: asyncio.TimerHandle | None = None
         self._poll: Poll | None = None
         self._stopping = False
@@ -54,7 +54,7 @@ class Turns:
         """Whether a turn is under way (or waits for its place)."""
         return self._task is not None
 
-    def start(self, *, despite_pause: bool = False) -> asyncio.Task[PollReport | None] | None:
+    def start(self, *, despite_pause: bool = False) -> asyncio.Task[PollReport] | None:
         """Begin a turn; None when one is under way, or it is too early for one.
 
         A turn that comes too early is taken when the pause is over: with a schedule as
@@ -108,7 +108,7 @@ class Turns:
         await asyncio.wait({task})
         return False
 
-    async def _take(self) -> PollReport | None:
+    async def _take(self) -> PollReport:
         try:
             async with self._caps.place(self._maildrop.policy.server):
                 return await self._run_poll()
