@@ -28,6 +28,8 @@ _bugs = logging.getLogger("mailferry.bugs")
 
 _PRUNE_EVERY_SECONDS = 6 * 3600.0
 
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSettings:
@@ -178,17 +180,19 @@ class _SignalHandlers:
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING_SIGNALS:
             loop.add_signal_handler(number, self._handle, number)
         loop.add_signal_handler(signal.SIGHUP, _tell_hang_up)
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (*_ENDING_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
     def _handle(self, number: signal.Signals) -> None:
-        self.__exit__()
+        loop = asyncio.get_running_loop()
+        for ending in _ENDING_SIGNALS:
+            loop.remove_signal_handler(ending)
         self._ask(signal.Signals(number).name)
 
 

@@ -185,6 +185,31 @@ async def test_signals_are_left_as_they_were() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@timeless
+async def test_sighup_ends_nothing_also_not_while_the_rest_is_being_finished(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig(mail("u1"))
+    rig.to["office"].when = "held"
+    daemon = Daemon(rig)
+    task = await daemon.start()
+    daemon.schedule.fire("alice")
+    await settle()
+    with caplog.at_level(logging.WARNING, "mailferry"):
+        send(signal.SIGHUP)
+        await settle()
+        assert not daemon.supervisor.stopping
+        send(signal.SIGTERM)
+        await settle()
+        assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL
+        send(signal.SIGHUP)
+        await settle()
+    rig.to["office"].answer()
+    await task
+    assert daemon.stops == [True]
+    assert caplog.text.count("SIGHUP is passed over") == 2
+
+
 # -- bounds of the end -----------------------------------------------------------
 
 
