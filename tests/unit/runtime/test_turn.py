@@ -284,18 +284,16 @@ async def test_a_turn_waits_for_its_place_and_holds_it_to_the_end() -> None:
 
 
 @timeless
-async def test_who_is_stopped_while_waiting_for_a_place_does_not_poll() -> None:
+async def test_who_is_stopped_while_waiting_for_a_place_waits_no_longer() -> None:
     rig, caps = Rig(mail("u1")), SessionCaps(1, 1)
     turns = turns_of(rig, caps=caps)
     async with caps.place(rig.policy.server):
-        task = turns.start()
+        turns.start()
         await settle()
         turns.stop()
-        assert await turns.wait_ended(0), "it need not wait for its place"
-    assert task is not None
-    assert task.cancelled()
+        assert await turns.wait_ended(30)
     assert (rig.effects, rig.events) == ([], [])
-    assert (caps.in_use, caps.waiting) == (0, 0)
+    assert not turns.running
 
 
 # -- the end ---------------------------------------------------------------------
@@ -318,6 +316,43 @@ async def test_stop_lets_what_is_under_way_finish() -> None:
     (finished,) = rig.told(PollFinished)
     assert (finished.result, finished.relayed, finished.deleted) == ("ok", 2, 2)
     assert turns.start() is None
+
+
+@timeless
+async def test_stop_does_not_wait_for_a_server_that_says_nothing() -> None:
+    rig = Rig(mail("u1"))
+
+    async def for_ever() -> None:
+        await asyncio.sleep(10**6)
+
+    rig.maildrop.before_open = for_ever
+    turns = turns_of(rig)
+    turns.start()
+    await settle()
+    turns.stop()
+    assert await turns.wait_ended(30)
+    assert rig.clock() == START
+    assert [event.result for event in rig.told(PollFinished)] == ["stopped"]
+    assert turns.standing.consecutive_failures == 0
+
+
+@timeless
+async def test_stop_waits_for_quit_since_deletions_are_at_stake() -> None:
+    rig = Rig(mail("u1"))
+    rig.maildrop.held = True
+    turns = turns_of(rig)
+    turns.start()
+    for _ in range(2):  # RETR, DELE
+        await settle()
+        rig.maildrop.session.answer()
+    await settle()
+    assert rig.effects[-1] == "quit"
+    turns.stop()
+    ended = asyncio.create_task(turns.wait_ended(30))
+    await settle()
+    rig.maildrop.session.answer()
+    assert await ended
+    assert rig.ledger.states() == {"u1": "gone"}
 
 
 @timeless
