@@ -1,97 +1,18 @@
-"""Cron expressions: five fields, checked here and made unambiguous for any scheduler.
-
-Numbers of weekdays are written as names in the result, because crontab counts
-from Sunday and APScheduler from Monday: `0` would silently mean another day.
-A schedule that can never come due is refused; it would be silence.
-"""
+"""Cron expressions in the configuration; `mailferry.policy.cron` says what they mean."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from mailferry.policy.cron import read_cron
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_LONGEST_MONTH = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
-
-_PART = re.compile(r"(\*|[0-9a-z]{1,3}(?:-[0-9a-z]{1,3})?)(?:/([0-9]{1,3}))?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    name: str
-    first: int
-    last: int
-    words: tuple[str, ...] = ()
-
-    def values(self, text: str) -> set[int]:
-        """Return every number that the field's text stands for."""
-        found: set[int] = set()
-        for part in text.split(","):
-            found.update(self._part(part))
-        return found
-
-    def _part(self, part: str) -> range:
-        match = _PART.fullmatch(part)
-        if not match:
-            raise ValueError(
-                f"the {self.name} must be *, numbers, ranges (1-5), steps (*/5) or lists of them"
-            )
-        span, step = match[1], int(match[2] or 1)
-        if step == 0 or (match[2] and span != "*" and "-" not in span):
-            raise ValueError(f"a step in the {self.name} must be at least 1 and follow * or a range")
-        first, last = self._span(span)
-        if first > last:
-            raise ValueError(f"a range in the {self.name} must run upward")
-        return range(first, last + 1, step)
-
-    def _span(self, span: str) -> tuple[int, int]:
-        if span == "*":
-            return self.first, self.last
-        low, _, high = span.partition("-")
-        return self._number(low), self._number(high or low)
-
-    def _number(self, text: str) -> int:
-        if text in self.words:
-            return self.words.index(text) + self.first
-        if text.isdecimal() and self.first <= int(text) <= self.last:
-            return int(text)
-        names = f" or {self.words[0]} to {self.words[-1]}" if self.words else ""
-        raise ValueError(f"the {self.name} must be from {self.first} to {self.last}{names}")
-
-
-_FIELDS = (
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day of the month", 1, 31),
-    _Field("month", 1, 12, _MONTHS),
-    _Field("day of the week", 0, 7, _WEEKDAYS),
-)
+_LONGEST = 200
 
 
 def parse_cron(value: object) -> str:
-    """Return a five-field expression in a canonical form, weekdays by name.
+    """Return an expression in lower case with single blanks.
 
     Raises:
         ValueError: it is malformed or can never come due.
     """
-    fields = value.lower().split() if isinstance(value, str) and len(value) <= 200 else []
-    if len(fields) != len(_FIELDS):
-        raise ValueError(
-            'must have five fields: minute, hour, day of the month, month, day of the week, such as "*/5 * * * *"'
-        )
-    values = [field.values(text) for field, text in zip(_FIELDS, fields, strict=True)]
-    _check_days(fields, values)
-    if fields[4] != "*":
-        fields[4] = ",".join(_WEEKDAYS[day] for day in sorted({number % 7 for number in values[4]}))
-    return " ".join(fields)
-
-
-def _check_days(fields: list[str], values: list[set[int]]) -> None:
-    if fields[2] != "*" and fields[4] != "*":
-        # crontab(5) fires when either matches, APScheduler when both do.
-        raise ValueError(
-            "must not limit both the day of the month and the day of the week; leave one of them *"
-        )
-    if min(values[2]) > max(_LONGEST_MONTH[month] for month in values[3]):
-        raise ValueError("names a day that none of its months has, so it would never come due")
+    text = " ".join(value.lower().split()) if isinstance(value, str) and len(value) <= _LONGEST else ""
+    read_cron(text)
+    return text

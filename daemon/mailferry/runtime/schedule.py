@@ -19,6 +19,8 @@ from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from mailferry.policy.cron import read_cron
+
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
@@ -94,63 +96,24 @@ class Schedule:
         self.lag_seconds = max(self._clock() - due, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _CronField:
-    first: int
-    last: int
-    names: tuple[str, ...] = ()
-
-    def listed(self, text: str) -> str:
-        """Write out every number that the field means: `*/20` of the minutes is `0,20,40`."""
-        return "*" if text == "*" else ",".join(map(str, sorted(self.numbers(text))))
-
-    def numbers(self, text: str) -> set[int]:
-        """Return every number that the field means."""
-        found: set[int] = set()
-        for part in text.split(","):
-            span, _, step = part.partition("/")
-            low, _, high = (f"{self.first}-{self.last}" if span == "*" else span).partition("-")
-            begin = self._number(low)
-            end = self._number(high) if high else (self.last if step else begin)
-            found.update(range(begin, end + 1, int(step or 1)))
-        return found
-
-    def _number(self, text: str) -> int:
-        return self.names.index(text[:3]) + self.first if text[:3] in self.names else int(text)
-
-
 _WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-
-_MINUTES = _CronField(0, 59)
-_HOURS = _CronField(0, 23)
-_DAYS = _CronField(1, 31)
-_MONTHS = _CronField(1, 12, _MONTH_NAMES)
-_WEEKDAYS = _CronField(0, 6, _WEEKDAY_NAMES)
 
 
 def _cron_trigger(expression: str, jitter_seconds: float) -> CronTrigger | OrTrigger:
-    """Make the trigger for five cron fields, in local time, with cron's own meaning.
-
-    Cron counts weekdays from Sunday (0 and 7) and, when day and weekday are both
-    restricted, takes either; APScheduler counts from Monday and wants both to fit. It
-    also refuses steps beyond the range and steps of named months, so every field
-    reaches it as a list of numbers (weekdays by name).
-    """
-    minute, hour, day, month, weekday = expression.lower().split()
+    """Make the trigger for a cron expression, in local time."""
+    times = read_cron(expression)
+    days = _listed(times.days)
+    weekdays = ",".join(_WEEKDAY_NAMES[number] for number in times.weekdays)  # APScheduler's 0 is Monday
     common = {
-        "minute": _MINUTES.listed(minute),
-        "hour": _HOURS.listed(hour),
-        "month": _MONTHS.listed(month),
+        "minute": _listed(times.minutes),
+        "hour": _listed(times.hours),
+        "month": _listed(times.months),
         "jitter": jitter_seconds or None,
     }
-    days, weekdays = _DAYS.listed(day), _weekdays(weekday)
-    if day.startswith("*") or weekday.startswith("*"):
-        return CronTrigger(day=days, day_of_week=weekdays, **common)
-    return OrTrigger([CronTrigger(day=days, **common), CronTrigger(day_of_week=weekdays, **common)])
+    if times.either_day:
+        return OrTrigger([CronTrigger(day=days, **common), CronTrigger(day_of_week=weekdays, **common)])
+    return CronTrigger(day=days, day_of_week=weekdays, **common)
 
 
-def _weekdays(text: str) -> str:
-    if text == "*":
-        return "*"
-    return ",".join(_WEEKDAY_NAMES[day] for day in sorted({number % 7 for number in _WEEKDAYS.numbers(text)}))
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))
