@@ -1,21 +1,17 @@
-"""The ports of `mailferry.ports` in memory, able to misbehave; and a loop whose time does not pass.
+"""The ports of `mailferry.ports` in memory, able to misbehave.
 
-All fakes of one `Rig` write what they are asked and what they do into one list,
+All fakes of one `support.rig.Rig` write what they are asked and what they do into one list,
 `effects`, so that a test can hold the order of effects across ports to a promise.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import selectors
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mailferry.errors import ConnectionLostError, StoreError
-from mailferry.events import Event
 from mailferry.model import (
     Delivered,
     Delivery,
@@ -34,84 +30,8 @@ from mailferry.model import (
     Uidl,
 )
 from mailferry.ports import MaildropListing, MaildropTraits
-from mailferry.services.budget import MemoryBudget
-from mailferry.services.context import MaildropPolicy, Surroundings
-from mailferry.services.poll import Poll, PollReport
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 ALICE = MaildropName("alice")
-START = 1_000_000.0
-"""What the clock shows when a loop begins."""
-
-
-# -- time ----------------------------------------------------------------------
-
-
-class NothingWillHappenError(AssertionError):
-    """All wait for ever: in production this would be a hang."""
-
-
-class _Selector(selectors.SelectSelector):
-    loop: VirtualTimeLoop
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise NothingWillHappenError("no callback, no timer, no file: a hang")
-        if not ready and timeout:
-            self.loop.passed += timeout
-        return ready
-
-
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Time passes only when nothing is left to do, and then at once."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-        selector = _Selector()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.passed
-
-
-def run(main: Coroutine[Any, Any, T], *, debug: bool = True) -> T:
-    """Run a coroutine to its end in virtual time; a hang raises."""
-    with asyncio.Runner(debug=debug, loop_factory=VirtualTimeLoop) as runner:
-        return runner.run(main)
-
-
-def timeless(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Make an asynchronous test run in virtual time."""
-
-    @functools.wraps(test)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        run(test(*args, **kwargs))
-
-    return wrapped
-
-
-async def settle(rounds: int = 50) -> None:
-    """Let everything happen that needs no time."""
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-
-
-class FakeClock:
-    """A wall clock that goes with the loop and can be set."""
-
-    def __init__(self, start: float = START) -> None:
-        self.base = start
-
-    def __call__(self) -> float:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return self.base
-        return self.base + loop.time()
 
 
 # -- the maildrop --------------------------------------------------------------
@@ -482,53 +402,3 @@ class FakeLedger:
         }
         self.standing_rows |= {(r.kind, r.name): r for r in records if isinstance(r, StandingRecord)}
         return None
-
-
-# -- all together --------------------------------------------------------------
-
-
-class Rig:
-    """One maildrop, some destinations, a ledger, and the polls between them."""
-
-    def __init__(self, *mails: FakeMail, to: Sequence[str] = ("office",), budget: int = 1 << 20) -> None:
-        self.effects: list[str] = []
-        self.events: list[Event] = []
-        self.clock = FakeClock()
-        self.ledger = FakeLedger(self.effects)
-        self.maildrop = FakeMaildrop(list(mails), self.effects)
-        self.to = {name: FakeDestination(name, self.effects) for name in to}
-        self.budget = MemoryBudget(budget)
-        self.policy = MaildropPolicy(ALICE, "pop.example.net", tuple(map(DestinationName, to)))
-        numbers = iter(range(1, 1_000_000))
-        self.around = Surroundings(
-            ledger=self.ledger,
-            destinations={d.name: d for d in self.to.values()},
-            budget=self.budget,
-            emit=self.events.append,
-            clock=self.clock,
-            chance=lambda: 0.5,
-            new_message_id=lambda: MessageId(next(numbers)),
-        )
-
-    def set(self, **changes: Any) -> Rig:
-        """Change the maildrop's policy."""
-        self.policy = replace(self.policy, **changes)
-        return self
-
-    def poll(self) -> Poll:
-        return Poll(self.policy, self.maildrop, self.around)
-
-    async def run_poll(self) -> PollReport:
-        """Poll once; whatever came of it, the memory budget is whole again."""
-        report = await self.poll().run()
-        await settle()
-        assert self.budget.in_use_octets == 0, "octets of the budget were not given back"
-        return report
-
-    def told(self, kind: type[Event]) -> list[Any]:
-        """The events of one kind."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def did(self, *starts: str) -> list[str]:
-        """The effects that begin with one of these words, in order."""
-        return [effect for effect in self.effects if effect.split()[0] in starts]

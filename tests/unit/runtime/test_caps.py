@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mailferry.runtime.caps import SessionCaps
-from support.fakes import settle, timeless
+from support.virtual_time import settle, timeless
 
 
 class Guests:

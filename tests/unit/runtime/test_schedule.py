@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailferry.runtime.schedule import Schedule, Timetable, _cron_trigger
-from support.fakes import START, FakeClock, settle, timeless
+from support.virtual_time import START, FakeClock, settle, timeless
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 """A Monday, the first of a month and of a leap year."""

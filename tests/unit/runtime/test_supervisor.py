@@ -17,7 +17,9 @@ from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Maildrop, Turns
 from mailferry.services.poll import PollReport
-from support.fakes import START, FakeDestination, FakeMaildrop, Rig, mail, settle, timeless
+from support.fakes import FakeDestination, FakeMaildrop, mail
+from support.rig import Rig
+from support.virtual_time import START, settle, timeless
 
 HOURLY = Timetable(every_seconds=3600)
 STOP_SECONDS = 25.0

@@ -17,7 +17,9 @@ from mailferry.model import StandingKind, StandingRecord
 from mailferry.policy.backoff import AUTH_BACKOFF, MAILDROP_BACKOFF
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.turn import Maildrop, Turns
-from support.fakes import ALICE, START, Rig, mail, settle, timeless
+from support.fakes import ALICE, mail
+from support.rig import Rig
+from support.virtual_time import START, settle, timeless
 
 ROUTE = StandingRecord(StandingKind.DESTINATION, "office", consecutive_failures=2)
 FIRST_PAUSE = MAILDROP_BACKOFF.pause_seconds(1, 0.5)

@@ -10,7 +10,9 @@ import pytest
 from mailferry.events import MessageFetchFailed
 from mailferry.model import Deferred, DeliveryReport, Scope
 from mailferry.services.poll import LINGER_SECONDS, Poll
-from support.fakes import FakeMail, Rig, mail, settle, timeless
+from support.fakes import FakeMail, mail
+from support.rig import Rig
+from support.virtual_time import settle, timeless
 
 
 def mails(count: int) -> list[FakeMail]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 import pytest
 
-from mailferry.errors import ConnectError, ReadTimeoutError, RemoteProtocolError, SecretError, StoreError
+from mailferry.errors import ConnectError, ReadTimeoutError, RemoteProtocolError, SecretError
 from mailferry.events import (
     MessageDeferred,
     MessageFetchFailed,
@@ -21,18 +20,16 @@ from mailferry.model import (
     Deferred,
     Delivered,
     Delivery,
-    DeliveryRecord,
     DeliveryReport,
     DeliveryState,
-    FetchedMessage,
-    LedgerRecord,
-    MessageRecord,
     PermanentFailure,
     Scope,
 )
 from mailferry.policy.backoff import FETCH_BACKOFF, MESSAGE_BACKOFF
 from mailferry.services import arrival
-from support.fakes import START, FakeDestination, FakeMail, Rig, mail, settle, timeless
+from support.fakes import FakeDestination, FakeMail, mail
+from support.rig import Rig
+from support.virtual_time import START, settle, timeless
 
 
 def mails(count: int) -> list[FakeMail]:
@@ -41,120 +38,6 @@ def mails(count: int) -> list[FakeMail]:
 
 def said(outcome: object, **recipients: tuple[str, ...]) -> DeliveryReport:
     return DeliveryReport(outcome, **recipients)  # type: ignore[arg-type]
-
-
-# -- the ledger ------------------------------------------------------------------
-
-
-def deliveries_of(records: Sequence[LedgerRecord]) -> bool:
-    return any(isinstance(record, DeliveryRecord) for record in records)
-
-
-@timeless
-async def test_a_commit_that_fails_ends_the_poll_and_deletes_nothing() -> None:
-    rig = Rig(*mails(5)).set(prefetch=2)
-    rig.ledger.fails = deliveries_of
-    report = await rig.run_poll()
-    assert isinstance(report.failure, StoreError)
-    assert rig.did("dele") == []
-    assert rig.did("quit") == ["quit"]
-    assert len(rig.maildrop.mails) == 5
-    assert rig.told(MessageRelayed) == []
-
-
-@timeless
-async def test_after_a_failed_commit_nothing_more_is_submitted() -> None:
-    """Also not what had been asked of the server before."""
-    rig = Rig(*mails(6)).set(prefetch=4)
-    rig.maildrop.held = True
-    rig.ledger.fails = deliveries_of
-    task = asyncio.create_task(rig.run_poll())
-    await settle()
-    session = rig.maildrop.session
-    session.answer()
-    await settle()
-    assert rig.did("submit", "failed") == ["submit office u1", "failed u1=delete-pending office=accepted"]
-    rig.maildrop.held = False
-    while session.unread:
-        session.answer()
-    report = await task
-    assert isinstance(report.failure, StoreError)
-    assert rig.did("submit") == ["submit office u1"]
-    assert "retr u6" not in rig.effects
-
-
-@timeless
-async def test_a_message_is_not_submitted_to_the_second_once_the_first_one_s_row_failed() -> None:
-    rig = Rig(mail("u1"), to=("office", "vault"))
-    rig.to["office"].when = "now"
-    rig.ledger.note_fails = True
-    report = await rig.run_poll()
-    assert isinstance(report.failure, StoreError)
-    assert rig.did("submit") == ["submit office u1"]
-
-
-@timeless
-async def test_a_note_that_fails_still_tries_the_commit_and_deletes_nothing() -> None:
-    rig = Rig(mail("u1"))
-    rig.ledger.note_fails = True
-    report = await rig.run_poll()
-    assert isinstance(report.failure, StoreError)
-    assert rig.ledger.states() == {"u1": "delete-pending"}
-    assert rig.did("dele") == []
-
-
-@timeless
-async def test_a_ledger_that_raises_at_once_is_no_hang() -> None:
-    rig = Rig(mail("u1"))
-    rig.to["office"].when = "held"
-    task = asyncio.create_task(rig.run_poll())
-    await settle()
-    rig.ledger.raises = True
-    rig.to["office"].answer()
-    assert isinstance((await task).failure, StoreError)
-
-
-@timeless
-async def test_a_missing_row_of_one_destination_keeps_the_message() -> None:
-    """The second row alone would say `delete-pending`."""
-    rig = Rig(mail("u1"), to=("office", "vault"))
-    rig.ledger.fails = lambda records: any(
-        isinstance(record, DeliveryRecord) and record.destination == "office" for record in records
-    )
-    report = await rig.run_poll()
-    assert isinstance(report.failure, StoreError)
-    assert rig.did("dele") == []
-
-
-@timeless
-async def test_a_ledger_that_cannot_be_read_touches_no_mail() -> None:
-    rig = Rig(mail("u1"))
-    rig.ledger.known_fails = True
-    report = await rig.run_poll()
-    assert isinstance(report.failure, StoreError)
-    assert rig.effects == ["login"]
-    assert rig.maildrop.session.failure is not None
-
-
-@timeless
-async def test_first_rows_that_cannot_be_written_touch_no_mail() -> None:
-    rig = Rig(mail("u1"))
-    rig.ledger.fails = lambda _: True
-    report = await rig.run_poll()
-    assert isinstance(report.failure, StoreError)
-    assert rig.did("retr", "submit") == []
-
-
-@timeless
-async def test_a_confirmation_that_cannot_be_written_fails_the_poll() -> None:
-    rig = Rig(mail("u1"))
-    rig.ledger.fails = lambda records: not deliveries_of(records) and bool(records)
-    report = await rig.run_poll()
-    assert isinstance(report.failure, StoreError)
-    assert (report.relayed, report.deleted) == (1, 1)
-    rig.ledger.fails = lambda _: False
-    assert (await rig.run_poll()).failure is None
-    assert rig.ledger.states() == {"u1": "gone"}
 
 
 # -- the session -----------------------------------------------------------------
@@ -467,69 +350,3 @@ async def test_a_report_that_trips_a_bug_ends_the_poll_and_not_the_destination(
         await rig.poll().run()
     assert rig.budget.in_use_octets == 0
     assert rig.did("dele") == []
-
-
-# -- bounds ----------------------------------------------------------------------
-
-
-@timeless
-async def test_no_more_is_on_its_way_than_prefetch_allows() -> None:
-    rig = Rig(*mails(9), to=("office", "vault")).set(prefetch=3)
-    for destination in rig.to.values():
-        destination.when = "held"
-    task = asyncio.create_task(rig.run_poll())
-    await settle()
-    assert len(rig.did("retr")) == 3
-    rig.to["office"].answer()
-    await settle()
-    assert len(rig.did("retr")) == 3  # the vault does not have it yet
-    rig.to["vault"].answer()
-    await settle()
-    assert len(rig.did("retr")) == 4
-    for destination in rig.to.values():
-        destination.when = "soon"
-        while destination.held:
-            destination.answer()
-    assert (await task).relayed == 9
-
-
-@timeless
-async def test_no_more_is_in_memory_than_the_budget_allows() -> None:
-    rig = Rig(*(mail(f"u{n}", body="x" * 900) for n in range(6)), budget=2000)
-    rig.to["office"].when = "held"
-    task = asyncio.create_task(rig.run_poll())
-    await settle()
-    assert len(rig.did("retr")) == 2
-    assert rig.budget.in_use_octets <= 2000
-    rig.to["office"].when = "soon"
-    while rig.to["office"].held:
-        rig.to["office"].answer()
-    assert (await task).relayed == 6
-
-
-@timeless
-async def test_the_budget_counts_what_there_is_not_what_the_list_said() -> None:
-    rig = Rig(mail("u1", body="x" * 5000, octets=1), mail("u2", octets=4000))
-    rig.to["office"].when = "held"
-    task = asyncio.create_task(rig.run_poll())
-    await settle()
-    assert rig.budget.in_use_octets == sum(len(m.content) for m in rig.maildrop.mails)
-    rig.to["office"].answer()
-    rig.to["office"].answer()
-    await task
-
-
-@timeless
-async def test_a_message_has_what_the_destination_needs() -> None:
-    rig = Rig(mail("u1"))
-    content = b"Return-Path: <bounce@example.org>\r\n" + rig.maildrop.mails[0].content
-    rig.maildrop.mails[0].content = content
-    await rig.run_poll()
-    message: FetchedMessage = rig.to["office"].submitted[0].message
-    assert (message.content, message.envelope_sender) == (content, "bounce@example.org")
-    assert (message.fetched_from, message.fetched_with, message.fetched_at) == (
-        "pop.example.net", "POP3S", START,
-    )  # fmt: skip
-    (row,) = rig.ledger.messages.values()
-    assert isinstance(row, MessageRecord)
-    assert (row.subject, row.message_id, row.size_octets) == ("u1", message.message_id, len(content))

@@ -9,7 +9,9 @@ import pytest
 from mailferry.events import MessageFetchFailed, MessageRecognised
 from mailferry.model import Deferred, DeliveryReport, MessageState, Scope
 from mailferry.policy.plan import Retention
-from support.fakes import FakeMail, Rig, mail, timeless
+from support.fakes import FakeMail, mail
+from support.rig import Rig
+from support.virtual_time import timeless
 
 KEEP = Retention(None)
 

@@ -10,7 +10,9 @@ import pytest
 from mailferry.events import MessageRelayed, QuitUnconfirmed
 from mailferry.model import Deferred, DeliveryReport, DeliveryState, MessageState, Scope
 from mailferry.policy.plan import Retention
-from support.fakes import Rig, mail, settle, timeless
+from support.fakes import mail
+from support.rig import Rig
+from support.virtual_time import settle, timeless
 
 FOR_EVER, AGE = Retention(None), Retention(600.0)
 

@@ -20,7 +20,9 @@ from mailferry.model import (
     LedgerRecord,
     Scope,
 )
-from support.fakes import Rig, mail, run, settle
+from support.fakes import mail
+from support.rig import Rig
+from support.virtual_time import run, settle
 
 OUTCOMES = {
     "accepted": DeliveryReport(Delivered("250")),

@@ -9,7 +9,9 @@ import pytest
 from mailferry.events import MessageSkipped
 from mailferry.model import Deferred, DeliveryReport, DestinationName, MessageState, PermanentFailure, Scope
 from mailferry.policy.plan import Oversize, Retention
-from support.fakes import FakeDestination, Rig, mail, timeless
+from support.fakes import FakeDestination, mail
+from support.rig import Rig
+from support.virtual_time import timeless
 
 LIMIT = 2000
 LATER = DeliveryReport(Deferred(Scope.MESSAGE, "451"))

@@ -24,7 +24,8 @@ from mailferry.model import (
 )
 from mailferry.policy.backoff import ROUTE_BACKOFF
 from mailferry.services.route import Route
-from support.fakes import START, FakeClock, FakeDestination, run
+from support.fakes import FakeDestination
+from support.virtual_time import START, FakeClock, run
 
 OK = DeliveryReport(Delivered("250"))
 DOWN = DeliveryReport(Deferred(Scope.NEXT_HOP, "421 going down"))
