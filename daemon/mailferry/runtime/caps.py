@@ -7,7 +7,7 @@ slow host does not take the places of the others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -22,19 +22,34 @@ class SessionCaps:
         self._hosts: dict[str, asyncio.Semaphore] = {}
 
     @asynccontextmanager
-    async def place(self, host: str) -> AsyncIterator[None]:
-        """Hold a place for a session to this host."""
+    async def place(self, host: str) -> AsyncIterator[Callable[[], None]]:
+        """Hold a place for a session to this host; yields a function that gives it back early."""
         at_host = self._hosts.setdefault(host.lower(), asyncio.Semaphore(self._per_host_limit))
         self.waiting += 1
-        entered = False
         try:
-            async with at_host, self._total:
-                self.waiting -= 1
-                self.in_use += 1
-                entered = True
-                yield
+            await self._acquire(at_host)
         finally:
-            if entered:
+            self.waiting -= 1
+        self.in_use += 1
+        held = True
+
+        def leave() -> None:
+            nonlocal held
+            if held:
+                held = False
                 self.in_use -= 1
-            else:
-                self.waiting -= 1
+                self._total.release()
+                at_host.release()
+
+        try:
+            yield leave
+        finally:
+            leave()
+
+    async def _acquire(self, at_host: asyncio.Semaphore) -> None:
+        await at_host.acquire()
+        try:
+            await self._total.acquire()
+        except BaseException:
+            at_host.release()
+            raise

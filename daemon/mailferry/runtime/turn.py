@@ -110,16 +110,17 @@ class Turns:
 
     async def _take(self) -> PollReport:
         try:
-            async with self._caps.place(self._maildrop.policy.server):
-                return await self._run_poll()
+            async with self._caps.place(self._maildrop.policy.server) as leave:
+                return await self._run_poll(leave)
         finally:
             self._task = None
             self._poll = None
 
-    async def _run_poll(self) -> PollReport:
+    async def _run_poll(self, leave: Callable[[], None]) -> PollReport:
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._poll = poll = Poll(self._maildrop.policy, self._maildrop.connector, self._around)
+        poll.on_session_end = leave
         try:
             report = await poll.run()
         except Exception as error:  # noqa: BLE001  a bug of ours must stay one maildrop's trouble

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mailferry.errors import MailferryError, StoreError
@@ -29,7 +29,7 @@ from mailferry.services.identity import Identities, identify_by_header
 from mailferry.services.pipeline import Pipeline
 from mailferry.services.story import Story
 
-LINGER_SECONDS = 60.0
+LINGER_SECONDS = 30.0
 """How long the POP3 session is held for destinations that say nothing: it locks the
 maildrop for its owner. What they accept later is deleted in the next poll."""
 
@@ -61,6 +61,8 @@ class Poll:
         self, policy: MaildropPolicy, connector: MaildropConnector, surroundings: Surroundings
     ) -> None:
         self.report = PollReport(poll_id=secrets.token_hex(4))
+        self.on_session_end: Callable[[], None] = lambda: None
+        """Called when the POP3 session is over; deliveries may still be under way then."""
         self._policy = policy
         self._connector = connector
         self._around = surroundings
@@ -182,6 +184,7 @@ class Poll:
             Exception: why the ledger, or else the session, failed.
         """
         failure = await self._quit(session, deletions)
+        self.on_session_end()
         await pipeline.wait_finished()
         failure = pipeline.failure or failure
         if failure is not None:

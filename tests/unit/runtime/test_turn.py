@@ -17,6 +17,7 @@ from mailferry.model import StandingKind, StandingRecord
 from mailferry.policy.backoff import AUTH_BACKOFF, MAILDROP_BACKOFF
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.turn import Maildrop, Turns
+from mailferry.services.poll import LINGER_SECONDS
 from support.fakes import ALICE, mail
 from support.rig import Rig
 from support.virtual_time import START, settle, timeless
@@ -403,3 +404,18 @@ async def test_the_task_hands_the_report_to_who_began_the_turn() -> None:
     report = await task
     assert report is not None
     assert report.failure is rig.maildrop.open_error
+
+
+@timeless
+async def test_the_place_is_free_once_the_session_has_ended_though_a_destination_is_silent() -> None:
+    rig, caps = Rig(mail("u1")), SessionCaps(1, 1)
+    rig.to["office"].when = "held"
+    turns = turns_of(rig, caps=caps)
+    turns.start()
+    await settle()
+    assert caps.in_use == 1
+    await asyncio.sleep(3 * LINGER_SECONDS)
+    assert turns.running, "the delivery is still under way"
+    assert caps.in_use == 0
+    turns.stop()
+    await turns.wait_ended(1)
