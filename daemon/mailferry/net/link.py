@@ -109,11 +109,12 @@ class Link(asyncio.Protocol):
         self._awaiting = what
         self._timeout_seconds = timeout_seconds or self.endpoint.timeout_seconds
         self._reply_since = self._progress_at = now
+        look_at = now + self._look_within(self._timeout_seconds)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout_seconds, self._check_deadline)
-        elif self._timer.when() > now + self._timeout_seconds:
+            self._timer = self._loop.call_later(look_at - now, self._check_deadline)
+        elif self._timer.when() > look_at:
             self._timer.cancel()
-            self._timer = self._loop.call_later(self._timeout_seconds, self._check_deadline)
+            self._timer = self._loop.call_later(look_at - now, self._check_deadline)
 
     def expect_nothing(self) -> None:
         """No reply is awaited: the peer may be silent."""
@@ -217,7 +218,8 @@ class Link(asyncio.Protocol):
         whole_until = self._reply_since + self._timeout_seconds + grace
         due = min(silent_until, whole_until)
         if now < due:
-            self._timer = self._loop.call_later(due - now + 0.001, self._check_deadline)
+            seconds = self._look_within(due - now + 0.001)
+            self._timer = self._loop.call_later(seconds, self._check_deadline)
             return
         kind = "nothing came" if silent_until <= whole_until else "the reply was not complete"
         self.fail(
@@ -226,12 +228,16 @@ class Link(asyncio.Protocol):
             )
         )
 
+    def _look_within(self, seconds: float) -> float:
+        """Look more often while octets of ours are on their way: nobody tells when the peer took them."""
+        return min(seconds, self._timeout_seconds / 4) if self._unsent_octets else seconds
+
     def _note_sent_octets(self, now: float) -> None:
         """Octets of ours that the peer took are progress, if they leave at the least rate."""
         unsent = _untaken_octets(self._transport) if self._transport else 0
         sent = self._unsent_octets - unsent
-        self._unsent_octets = unsent
         if sent > 0 and sent >= LEAST_RATE_OCTETS_PER_SECOND * (now - self._progress_at):
+            self._unsent_octets = unsent
             self._progress_at = self._reply_since = now
 
 

@@ -164,7 +164,27 @@ def test_a_reader_that_stops_or_sips_is_given_up(octets_per_second: int) -> None
     while not setup.owner.errors and setup.loop.now < start + 1000:
         setup.loop.advance(1.0)
         setup.transport.unsent -= octets_per_second
-    assert setup.loop.now - start <= 2 * TIMEOUT_SECONDS + 1
+    assert TIMEOUT_SECONDS <= setup.loop.now - start <= 1.3 * TIMEOUT_SECONDS
+
+
+def test_what_is_taken_at_once_does_not_double_the_time() -> None:
+    setup = Setup()
+    setup.transport.unsent = 10_000_000
+    setup.link.write([b"content"])
+    setup.transport.unsent = 0
+    setup.link.expect("the reply to the end of the data")
+    assert TIMEOUT_SECONDS <= setup.died_after() <= 1.3 * TIMEOUT_SECONDS
+
+
+def test_a_reader_in_bursts_counts_by_its_average() -> None:
+    setup = Setup()
+    setup.transport.unsent = 10_000_000
+    setup.link.write([b"content"])
+    setup.link.expect("the reply to the end of the data")
+    for _ in range(20):
+        setup.loop.advance(TIMEOUT_SECONDS * 0.6)
+        setup.transport.unsent -= int(RATE * TIMEOUT_SECONDS)
+    assert not setup.owner.errors
 
 
 def test_an_unexpected_end_is_told_once() -> None:
