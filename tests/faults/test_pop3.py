@@ -51,7 +51,7 @@ def settings_for(server: ScriptedPop3Server, **more: Any) -> Pop3Settings:
         "127.0.0.1",
         server.port,
         TlsMode.NONE,
-        connect_timeout_seconds=SECONDS,
+        connect_timeout_seconds=5.0,
         timeout_seconds=SECONDS,
     )
     plain = Pop3Settings(endpoint, Credentials("ann", lambda: PASSWORD), allow_cleartext=True)
