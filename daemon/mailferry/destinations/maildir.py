@@ -8,6 +8,7 @@ fetched. One thread writes; what waits while it does shares the next folder sync
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import deque
@@ -93,10 +94,12 @@ class MaildirWriter:
             try:
                 outcomes.append(Delivered(self._store(message, names)))
             except OSError as error:
+                self._names = None  # somebody may have moved the folders away: look again
                 outcomes.append(_deferred(self._path, error))
         try:
             _sync_folder(self._path / "new")
         except OSError as error:
+            self._names = None
             return [_deferred(self._path, error)] * len(messages)
         return outcomes
 
@@ -109,7 +112,8 @@ class MaildirWriter:
             _write_synced(temporary, message.content)
             temporary.rename(self._path / "new" / name)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                temporary.unlink(missing_ok=True)
             raise
         names.add(name)
         return name
@@ -118,24 +122,34 @@ class MaildirWriter:
         """Look for a file that may have been moved to cur or deleted since."""
         if (self._path / "new" / name).exists():
             return True
-        return any(entry.name.split(":")[0] == name for entry in os.scandir(self._path / "cur"))
+        return name in _names_in(self._path / "cur")
 
     def _existing_names(self) -> set[str]:
         """Read the folder once: later repeats can only be of files that we wrote."""
         if self._names is None:
-            for folder in ("tmp", "new", "cur"):
-                (self._path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._names = {
-                entry.name.split(":")[0]
-                for folder in ("new", "cur")
-                for entry in os.scandir(self._path / folder)
-            }
+            self._make_folders()
+            self._names = _names_in(self._path / "new") | _names_in(self._path / "cur")
         return self._names
+
+    def _make_folders(self) -> None:
+        """Make what is missing, and let the parents remember it: a file is as safe as its folder."""
+        for name in ("tmp", "new", "cur"):
+            folder = self._path / name
+            missing = [each for each in (folder, *folder.parents) if not each.exists()]
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for made in missing:
+                _sync_folder(made.parent)
 
 
 def file_name(message: FetchedMessage) -> str:
     """Return the name that these octets always get; `S=` is Dovecot's size hint."""
     return f"{message.content_digest.hex()}.mailferry,S={len(message.content)}"
+
+
+def _names_in(folder: Path) -> set[str]:
+    """Return the names of a folder's files, without the flags that a reader added."""
+    with os.scandir(folder) as entries:
+        return {entry.name.split(":")[0] for entry in entries}
 
 
 def _write_synced(path: Path, content: bytes) -> None:
