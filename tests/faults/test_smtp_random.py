@@ -24,7 +24,7 @@ from support.deliveries import Reports
 from support.faults import GREETING, Close, Delay, Delivery, Drip, Fault, Reset, Send, Stall
 from support.scripted_smtp import FINAL, ScriptedSmtpServer, SmtpFeatures
 
-SEEDS = range(50)
+SEEDS = range(30)
 SECONDS = 0.12
 VERBS = [
     GREETING,

@@ -35,7 +35,7 @@ from support.scripted_pop3 import ScriptedPop3Server
 from support.scripted_smtp import ScriptedSmtpServer
 
 PASSWORD = "correct-horse-4711"
-SECONDS = 0.4
+SECONDS = 0.3
 MODES = [TlsMode.IMPLICIT, TlsMode.STARTTLS]
 BOTH = ["pop3", "smtp"]
 
@@ -333,3 +333,33 @@ async def test_what_was_said_before_tls_is_forgotten(
         assert not session.features.starttls
         assert session.features.auth_mechanisms == {"PLAIN", "LOGIN", "CRAM-MD5"}
         await session.quit()
+
+
+def test_uvloop_speaks_tls_and_refuses_as_asyncio_does(
+    authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    answers = {b"QUIT\r\n": b"+OK\r\n", b"CAPA\r\n": b"-ERR\r\n"}
+
+    async def poll(certificate: ServerCertificate, name: str, pin: str | None = None) -> bytes:
+        server = saying(b"+OK hello\r\n")
+        server.on_data = lambda transport, data: transport.write(answers.get(data, b"+OK\r\n"))
+        async with server.running(tls=certificate.server_context(tmp_path, name)):
+            try:
+                await log_in("pop3", endpoint(server.port, TlsMode.IMPLICIT, ca_file, pin))
+            finally:
+                await server.empty()
+        return server.heard
+
+    async def work() -> None:
+        good = authority.good()
+        heard = await poll(good, "good")
+        assert heard.endswith(b"PASS " + PASSWORD.encode() + b"\r\nQUIT\r\n")
+        assert await poll(good, "pinned", good.fingerprint) == heard
+        with pytest.raises(TlsError, match="It has expired"):
+            await poll(authority.expired(), "expired")
+        with pytest.raises(TlsError, match=f"fingerprint is {good.fingerprint}"):
+            await poll(good, "wrong", "0" * 64)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())

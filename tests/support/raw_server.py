@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -57,10 +58,12 @@ class RawServer:
         self._ended.set()
 
     @contextlib.asynccontextmanager
-    async def running(self, host: str = "127.0.0.1") -> AsyncIterator[RawServer]:
-        """Listen, and at the end drop every connection."""
+    async def running(
+        self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[RawServer]:
+        """Listen, under TLS if there is a context, and at the end drop every connection."""
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(lambda: RawSession(self), host, 0)
+        listener = await loop.create_server(lambda: RawSession(self), host, 0, ssl=tls)
         self.port = listener.sockets[0].getsockname()[1]
         try:
             yield self
