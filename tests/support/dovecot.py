@@ -150,6 +150,8 @@ class PrivateDovecot:
     def _config(self) -> str:
         version = _version(self._program)
         specific = self._config_2_4() if version >= (2, 4) else self._config_2_3()
+        requests = "restart_request_count" if version >= (2, 4) else "service_count"
+        unlimited = "unlimited" if version >= (2, 4) else "0"
         return f"""{_version_lines(version)}
 base_dir = {self._own_folder}/run
 state_dir = {self._own_folder}/state
@@ -169,7 +171,7 @@ ssl = yes
 {specific}
 service pop3-login {{
   chroot =
-  service_count = 0
+  {requests} = {unlimited}
   client_limit = {_SESSIONS}
   inet_listener pop3 {{
     port = {self.port}
@@ -181,7 +183,7 @@ service pop3-login {{
 }}
 service pop3 {{
   process_limit = {_SESSIONS}
-  service_count = 100
+  {requests} = 100
 }}
 service auth {{
   user = {_own_name()}
