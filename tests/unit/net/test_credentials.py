@@ -1,0 +1,78 @@
+"""Which way to log in, and where secrets come from."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from mailferry.errors import LocalProtocolError, SecretError
+from mailferry.net.credentials import Credentials, LoginMethod
+from mailferry.net.pop3_login import choose_method
+from mailferry.net.trace import no_trace, octets_note
+
+EVERYTHING = frozenset({"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "XOAUTH2"})
+
+
+@pytest.mark.parametrize(
+    ("offered", "protected", "has_timestamp", "has_token", "chosen"),
+    [
+        (EVERYTHING, True, True, True, LoginMethod.XOAUTH2),
+        (frozenset(), False, True, True, LoginMethod.XOAUTH2),  # a token is no password: no way round it
+        (EVERYTHING, True, True, False, LoginMethod.SCRAM_SHA_256),
+        (EVERYTHING, False, True, False, LoginMethod.SCRAM_SHA_256),
+        (frozenset({"PLAIN", "CRAM-MD5"}), True, True, False, LoginMethod.PLAIN),
+        (frozenset({"CRAM-MD5"}), True, True, False, LoginMethod.USER),
+        (frozenset(), True, True, False, LoginMethod.USER),
+        (frozenset({"PLAIN", "CRAM-MD5"}), False, True, False, LoginMethod.CRAM_MD5),
+        (frozenset({"PLAIN"}), False, True, False, LoginMethod.APOP),
+        (frozenset({"PLAIN"}), False, False, False, LoginMethod.USER),
+    ],
+)
+def test_auto_sends_no_password_where_a_proof_will_do(
+    offered: frozenset[str], protected: bool, has_timestamp: bool, has_token: bool, chosen: LoginMethod
+) -> None:
+    assert (
+        choose_method(offered, protected=protected, has_timestamp=has_timestamp, has_token=has_token)
+        is chosen
+    )
+
+
+async def test_secrets_are_read_when_needed_and_not_on_the_loops_thread() -> None:
+    threads: list[threading.Thread] = []
+
+    def secret() -> str:
+        threads.append(threading.current_thread())
+        return f"secret-{len(threads)}"
+
+    credentials = Credentials("ann", secret, secret)
+    assert not threads
+    assert await credentials.read_password() == "secret-1"
+    assert (await credentials.mechanism("plain")).initial() == b"\0ann\0secret-2"
+    assert b"secret-3" in ((await credentials.mechanism("xoauth2")).initial() or b"")
+    assert threading.current_thread() not in threads
+
+
+@pytest.mark.parametrize(("name", "what"), [("plain", "password"), ("xoauth2", "oauth2_token")])
+async def test_a_secret_that_is_not_configured_is_named(name: str, what: str) -> None:
+    with pytest.raises(LocalProtocolError, match=f"no {what} is configured for ann"):
+        await Credentials("ann").mechanism(name)
+
+
+async def test_a_secret_that_cannot_be_read_says_so() -> None:
+    def broken() -> str:
+        raise SecretError("command pass: exit code 1")
+
+    with pytest.raises(SecretError, match="exit code 1"):
+        await Credentials("ann", broken).mechanism("plain")
+
+
+@pytest.mark.parametrize("name", ["user", "apop", "auto", "ntlm"])
+async def test_what_is_no_sasl_mechanism_is_refused(name: str) -> None:
+    with pytest.raises(LocalProtocolError, match="no such SASL mechanism here"):
+        await Credentials("ann", lambda: "pw").mechanism(name)
+
+
+def test_message_data_is_told_as_a_count() -> None:
+    assert octets_note(5) == "<5 octets>"
+    no_trace("send", "anything")
