@@ -165,8 +165,6 @@ async def test_a_cancelled_connect_leaves_nothing_behind(delay: float) -> None:
         gc.collect()  # an unclosed socket would warn, and a warning is an error
 
 
-# CPython's race of addresses drops a socket that has just won when it is cancelled: its finaliser closes it.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 async def test_connect_can_be_cancelled_at_every_turn_of_the_loop() -> None:
     async with saying(b"+OK\r\n").running() as server:
         for turns in range(12):

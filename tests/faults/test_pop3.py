@@ -394,8 +394,6 @@ async def test_a_quit_that_is_not_confirmed(delivery: Close | Reset | Stall) -> 
     assert confirmed is (delivery == Close(None))
 
 
-# CPython's race of addresses drops a socket that has just won when it is cancelled: its finaliser closes it.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("turns", range(0, 40, 5))
 async def test_a_cancelled_opening_leaves_no_link(turns: int) -> None:
     server = make_server()
