@@ -25,7 +25,6 @@ from mailferry.net.credentials import Credentials
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
 from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
-from mailferry.sandbox.line_link import LineLink
 from mailferry.sandbox.maildrop import SandboxFeatures, SandboxMaildrop
 from support.certificates import LocalAuthority, ServerCertificate, self_signed
 from support.clients import running
@@ -40,19 +39,6 @@ MODES = [TlsMode.IMPLICIT, TlsMode.STARTTLS]
 BOTH = ["pop3", "smtp"]
 
 Server = ScriptedPop3Server | ScriptedSmtpServer
-
-
-@pytest.fixture(autouse=True)
-def _servers_take_what_a_quick_client_sends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what comes right behind the handshake: the sandbox's link would clear it away with what came before."""
-
-    def tls_started(link: LineLink, transport: asyncio.Transport) -> None:
-        link.transport, link.protected = transport, True
-        if not link._begun:
-            link._begin()
-        link.release()
-
-    monkeypatch.setattr(LineLink, "tls_started", tls_started)
 
 
 @pytest.fixture(scope="module")

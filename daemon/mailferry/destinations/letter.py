@@ -11,7 +11,7 @@ from mailferry.message.lineends import normalise_line_ends
 from mailferry.message.received import received_field
 from mailferry.model import Delivered, Delivery, Outcome, PermanentFailure, Scope
 from mailferry.protocol.smtp_features import SmtpFeatures
-from mailferry.protocol.smtp_transaction import Transaction
+from mailferry.protocol.smtp_transaction import Transaction, is_envelope_address
 
 
 class Sender(StrEnum):
@@ -35,9 +35,14 @@ class Envelope:
     by_host: str
 
     def sender_for(self, delivery: Delivery) -> str:
-        """Return the reverse-path for a message; empty for the null one."""
+        """Return the reverse-path for a message; empty for the null one.
+
+        A Return-Path that cannot be written as an address counts as the null one:
+        nobody could be told of a failure there anyway.
+        """
         if self.sender == Sender.ORIGINAL:
-            return delivery.message.envelope_sender
+            original = delivery.message.envelope_sender
+            return original if is_envelope_address(original) else ""
         return "" if self.sender == Sender.NULL else self.sender
 
 

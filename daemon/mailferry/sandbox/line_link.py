@@ -153,12 +153,13 @@ class LineLink(asyncio.Protocol):
         if self.transport is not None:
             # What the client sends now belongs to the handshake.
             self.transport.pause_reading()
+            # What came before must not be taken as commands later (RFC 2595 s.4, RFC 3207 s.4.2).
+            self.input.clear()
             self.hold()
             self._link_owner.begin_tls(self)
 
     def tls_started(self, transport: asyncio.Transport) -> None:
-        """Go on under TLS; octets from before must not be taken as commands (RFC 2595 s.4, RFC 3207 s.4.2)."""
-        self.input.clear()
+        """Go on under TLS, with what a quick client has sent behind its handshake already."""
         self.transport = transport
         self.protected = True
         if not self._begun:

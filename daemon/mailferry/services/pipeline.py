@@ -175,6 +175,9 @@ class Pipeline:
     def _fetched(self, order: FetchOrder, octets: bytes | None, why: str) -> None:
         self._fetching -= 1
         self._moved()
+        if octets == b"" and order.listed.size_octets > 0:
+            # To relay that, and delete the message, would be to lose it.
+            octets, why = None, f"handed over empty, though listed with {order.listed.size_octets} octets"
         if octets is None:
             self._not_fetched(order, why)
         elif self.failure is not None:

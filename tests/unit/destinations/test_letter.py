@@ -57,6 +57,11 @@ def test_the_reverse_path_is_what_the_configuration_wants(wanted: str, sender: s
     assert letter(sender=wanted).envelope_sender == sender
 
 
+@pytest.mark.parametrize("odd", ["two words@example.org", '"<x>"@example.org', "a@b\r\nRCPT TO:<c@d>"])
+def test_an_original_sender_that_cannot_be_written_becomes_the_null_one(odd: str) -> None:
+    assert letter(original=odd).envelope_sender == ""
+
+
 def test_settled_recipients_are_not_asked_again() -> None:
     assert letter(settled=RECIPIENTS[:1]).recipients == RECIPIENTS[1:]
 

@@ -412,7 +412,7 @@ async def test_a_bug_while_opening_keeps_nobody_waiting() -> None:
 async def test_an_address_that_cannot_be_written_blames_the_message_alone() -> None:
     connector, reports = FakeConnector(), Reports()
     hop = destination(connector)
-    hop.submit(reports.order("a", sender="bad sender"))
+    hop.submit(reports.order("a", sender="bad@example.org"))
     hop.submit(reports.order("b"))
     await turns()
     assert reports.outcome("a") == Deferred(Scope.MESSAGE, "cannot be written")

@@ -153,6 +153,19 @@ async def test_one_message_that_the_server_refuses_stops_no_other() -> None:
 
 
 @timeless
+async def test_a_message_that_comes_empty_though_it_is_listed_with_octets_is_not_relayed() -> None:
+    rig = Rig(mail("u1", octets=500), mail("u2"))
+    whole, rig.maildrop.mails[0].content = rig.maildrop.mails[0].content, b""
+    await rig.run_poll()
+    assert rig.ledger.states() == {"u1": "deferred", "u2": "gone"}
+    assert "handed over empty" in rig.ledger.of("u1").reason
+    rig.maildrop.mails[0].content = whole
+    rig.clock.base += 3600
+    await rig.run_poll()
+    assert rig.ledger.states()["u1"] == "gone"
+
+
+@timeless
 async def test_the_link_that_breaks_at_dele_or_quit_deletes_later() -> None:
     for dies_at in (("dele", 1), ("quit", 0)):
         rig = Rig(mail("u1"))
