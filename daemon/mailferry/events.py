@@ -226,7 +226,7 @@ class RoutePaused(Event):
     """A next hop does not take mail at all; nothing is fetched for it until `not_before`."""
 
     name: ClassVar[str] = "route.paused"
-    level: ClassVar[Level] = "error"
+    level: ClassVar[Level] = "warning"
     destination: str
     reason: str
     failures: int

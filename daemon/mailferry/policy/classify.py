@@ -69,11 +69,6 @@ def hop_failure(stage: HopStage, reply: SmtpReply) -> HopError:
     return HopError(f"{_reason(_STAGE_NAMES[stage], reply)} ({_ADVICE[stage]})")
 
 
-def classify_hop_reply(reply: SmtpReply, stage: HopStage) -> Deferred:
-    """Return the outcome for every message that wanted that session: the route waits, the message is untouched."""
-    return Deferred(Scope.NEXT_HOP, str(hop_failure(stage, reply)))
-
-
 # -- stages ------------------------------------------------------------------
 
 

@@ -104,6 +104,8 @@ class Plan:
     fetch: list[FetchOrder] = field(default_factory=list)
     delete: list[DeleteOrder] = field(default_factory=list)
     skip: list[Identified] = field(default_factory=list)
+    skip_unidentified: list[ListedMessage] = field(default_factory=list)
+    """Too large, and without an identity there is no row to remember that by."""
     settle: list[KnownMessage] = field(default_factory=list)
     """Deferred messages for which, by the present settings, nothing is left to deliver."""
     reopen: list[KnownMessage] = field(default_factory=list)
@@ -265,7 +267,9 @@ def reopened(known: KnownMessage, now: float) -> KnownMessage:
 def _plan_unidentified(plan: Plan, listed: ListedMessage, rules: PlanRules) -> None:
     plan.waiting += 1
     targets = _open_destinations(rules)
-    if targets and not _is_too_large(listed, rules):
+    if _is_too_large(listed, rules):
+        plan.skip_unidentified.append(listed)
+    elif targets:
         plan.fetch.append(FetchOrder(listed, None, targets))
 
 

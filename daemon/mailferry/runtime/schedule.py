@@ -82,12 +82,6 @@ class Schedule:
         """Whether the schedule is in force."""
         return bool(self._scheduler.running)
 
-    def next_run_at(self, name: str) -> float | None:
-        """When a job is due next (seconds since the epoch)."""
-        job = self._scheduler.get_job(name)
-        due = job.next_run_time if job is not None else None
-        return due.timestamp() if due is not None else None
-
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
 

@@ -70,12 +70,16 @@ def new_record(
 
 def skipped_record(message: Identified, policy: MaildropPolicy, surroundings: Surroundings) -> MessageRecord:
     """Make the row of a message that is too large to be fetched."""
-    size = message.listed.size_octets
     return replace(
         new_record(message.listed, message.uidl, policy, surroundings),
         state=MessageState.SKIPPED,
-        reason=f"too large: {size} octets, max_size is {policy.max_size_octets}",
+        reason=too_large(message.listed, policy),
     )
+
+
+def too_large(listed: ListedMessage, policy: MaildropPolicy) -> str:
+    """Say why a message is not fetched."""
+    return f"too large: {listed.size_octets} octets, max_size is {policy.max_size_octets}"
 
 
 def failed_record(

@@ -22,7 +22,7 @@ from mailferry.policy.plan import (
     split_by_identity,
 )
 from mailferry.ports import MaildropConnector, MaildropSession
-from mailferry.services.arrival import skipped_record
+from mailferry.services.arrival import skipped_record, too_large
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.deletions import Deletions
 from mailferry.services.identity import Identities, identify_by_header
@@ -147,7 +147,9 @@ class Poll:
             await self._around.ledger.save(rows)
         for record in skipped:
             self._story.skipped(record)
-        self.report.skipped += len(skipped)
+        for listed in plan.skip_unidentified:
+            self._story.skipped_unidentified(listed, too_large(listed, self._policy))
+        self.report.skipped += len(skipped) + len(plan.skip_unidentified)
         self.report.waiting += plan.waiting
 
     def _settled(self, entry: KnownMessage, now: float) -> MessageRecord:

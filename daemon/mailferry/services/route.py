@@ -62,11 +62,6 @@ class Route:
         """Whether the route is not paused."""
         return self._clock() >= self._standing.not_before
 
-    @property
-    def paused_until(self) -> float:
-        """0 when the route is open."""
-        return self._standing.not_before if self._standing.consecutive_failures else 0.0
-
     def changed_standing(self) -> StandingRecord | None:
         """Return the standing if it has changed since it was last taken from here."""
         if self._standing == self._saved:

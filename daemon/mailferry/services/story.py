@@ -14,7 +14,15 @@ from mailferry.events import (
     MessageRelayed,
     MessageSkipped,
 )
-from mailferry.model import DeliveryRecord, DeliveryState, FetchedMessage, MaildropName, MessageRecord, Uidl
+from mailferry.model import (
+    DeliveryRecord,
+    DeliveryState,
+    FetchedMessage,
+    ListedMessage,
+    MaildropName,
+    MessageRecord,
+    Uidl,
+)
 from mailferry.ports import Emit
 
 
@@ -50,6 +58,11 @@ class Story:
                 self.maildrop, self.poll_id, readable(record.uidl), record.size_octets, record.reason
             )
         )
+
+    def skipped_unidentified(self, listed: ListedMessage, reason: str) -> None:
+        """Tell the same of a message without an identity: at every poll, as no row remembers it."""
+        name = f"message {listed.message_number}, no UIDL"
+        self.emit(MessageSkipped(self.maildrop, self.poll_id, name, listed.size_octets, reason))
 
     def fetch_failed(self, record: MessageRecord) -> None:
         """Tell that the server did not hand a message over."""

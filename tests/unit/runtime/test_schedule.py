@@ -200,19 +200,15 @@ async def test_jitter_delays_an_interval_by_no_more_than_it_says() -> None:
 async def test_what_is_due_is_called_and_stop_ends_it() -> None:
     calls: list[str] = []
     schedule = Schedule(time.time)
-    began = time.time()
     schedule.add("alice", Timetable(every_seconds=3600), lambda: calls.append("alice"))
     assert not schedule.running
     schedule.start()
     assert schedule.running
-    assert schedule.next_run_at("nobody") is None
     for _ in range(200):
         if calls:
             break
         await settle(1)
     assert calls == ["alice"]
-    later = schedule.next_run_at("alice")
-    assert later == pytest.approx(began + 3600, abs=30)
     schedule.stop()
     await settle()
     assert not schedule.running

@@ -196,3 +196,14 @@ async def test_keeping_more_keeps_what_was_to_be_deleted() -> None:
     rig.set(retention=Retention(None))
     report = await rig.run_poll()
     assert (report.deleted, len(rig.maildrop.mails)) == (0, 1)
+
+
+@timeless
+async def test_one_too_large_that_nothing_identifies_is_told_at_every_poll() -> None:
+    rig = Rig(mail(None, octets=5000)).set(max_size_octets=1000)
+    rig.maildrop.traits = replace(rig.maildrop.traits, has_top=False)
+    for polls in (1, 2):
+        report = await rig.run_poll()
+        assert (report.skipped, report.waiting) == (1, 1)
+        told = rig.told(MessageSkipped)
+        assert [event.reason for event in told] == ["too large: 5000 octets, max_size is 1000"] * polls
