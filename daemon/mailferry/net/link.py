@@ -15,6 +15,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -318,4 +319,21 @@ def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> Transp
         return TlsError(explain(endpoint, error))
     number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
     reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-    return ConnectError(f"{endpoint}: cannot connect: {reason}")
+    advice = _connect_advice(endpoint, error)
+    return ConnectError(f"{endpoint}: cannot connect: {reason}" + (f". {advice}" if advice else ""))
+
+
+def _connect_advice(endpoint: Endpoint, error: OSError) -> str:
+    """Say what to do about it; empty for what has nothing to do with the settings, as too many open files."""
+    source = endpoint.source_address
+    if isinstance(error, socket.gaierror):
+        return "Check host, and this machine's name service"
+    if error.errno == errno.ECONNREFUSED:
+        return "Nothing listens there: check host and port"
+    if error.errno == errno.EADDRNOTAVAIL and source:
+        return f"source_address {source} is not an address of this machine"
+    if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return "There is no route to it from here: check host and this machine's network"
+    if error.errno is None:  # the host's addresses failed in different ways, or none suits source_address
+        return "Check host, port and source_address" if source else "Check host and port"
+    return ""

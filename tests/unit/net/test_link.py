@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from dataclasses import replace
 
 import pytest
 
-from mailferry.errors import ConnectionLostError, ReadTimeoutError, TransportError
-from mailferry.net.link import LEAST_RATE_OCTETS_PER_SECOND, Link
+from mailferry.errors import ConnectError, ConnectionLostError, ReadTimeoutError, TlsError, TransportError
+from mailferry.net.link import LEAST_RATE_OCTETS_PER_SECOND, Link, _connect_error
 from support.fake_net import ENDPOINT, TIMEOUT_SECONDS, FakeLoop, FakeTransport
 
 RATE = LEAST_RATE_OCTETS_PER_SECOND
@@ -252,3 +254,40 @@ async def test_tls_on_a_dead_link_is_a_lost_connection() -> None:
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
     assert str(replace(ENDPOINT, host="::1")) == "[::1]:110"
+
+
+# --- what is said when there is no connection ------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "source", "advice"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), None, "Check host, and this machine's name service"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), None, "Nothing listens there: check host and port"),
+        (
+            OSError(errno.EADDRNOTAVAIL, "x"),
+            "192.0.2.9",
+            "source_address 192.0.2.9 is not an address of this machine",
+        ),
+        (OSError(errno.ENETUNREACH, "x"), None, "no route to it from here"),
+        (OSError(errno.EHOSTUNREACH, "x"), None, "no route to it from here"),
+        (OSError("Multiple exceptions: this, that"), None, "that. Check host and port"),
+        (OSError("no matching local address"), "::1", "Check host, port and source_address"),
+    ],
+)
+def test_a_failed_connection_says_what_to_do(error: OSError, source: str | None, advice: str) -> None:
+    told = _connect_error(replace(ENDPOINT, source_address=source), error, False)
+    assert isinstance(told, ConnectError)
+    assert str(told).startswith("peer.example.org:110: cannot connect: ")
+    assert advice in str(told)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL])
+def test_what_no_setting_can_mend_comes_without_advice(number: int) -> None:
+    told = str(_connect_error(ENDPOINT, OSError(number, "x"), False))
+    assert "heck" not in told
+    assert "source_address" not in told
+
+
+def test_a_reset_while_tls_was_to_begin_is_a_failed_handshake() -> None:
+    assert isinstance(_connect_error(ENDPOINT, ConnectionResetError("reset"), True), TlsError)
