@@ -325,6 +325,10 @@ async def test_the_trace_has_every_line_and_no_secret(method: LoginMethod) -> No
     assert "send: RETR 1" in text
     assert "reply: +OK" in text
     assert "octets>" in text
+    assert "reply: UIDL" in text  # of the capability list, which is shown
+    assert lines[-1][0] == "reply"
+    assert lines[-2] == ("send", "QUIT")
+    assert "session ended" not in text
 
 
 # --- servers in trouble ------------------------------------------------------------

@@ -10,15 +10,24 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from mailferry.errors import MailferryError, ProtocolError, RemoteProtocolError, TransportError
+from mailferry.errors import (
+    ConnectionLostError,
+    MailferryError,
+    ProtocolError,
+    RemoteProtocolError,
+    TransportError,
+)
 from mailferry.net.link import Link
 from mailferry.net.trace import Trace, no_trace, octets_note
 from mailferry.protocol.pop3 import Continuation, Event, Greeting, Pop3Connection, Pop3Limits, Reply
-from mailferry.protocol.pop3_commands import Command
+from mailferry.protocol.pop3_commands import Capa, Command
 
 Answer = Reply | Continuation
 Done = Callable[[Answer | None], None]
 """Takes the answer to a command, or None when the session died before it."""
+
+_TRACED_LINES, _TRACED_CHARACTERS = 64, 200
+"""How much of a capability list the trace shows; both are far above what servers announce."""
 
 _PIPELINE_DEPTH = 64
 """Commands on the wire at once: far below what would fill a socket buffer (RFC 2449 s.6.6)."""
@@ -115,6 +124,13 @@ class Pop3Dialogue:
             self._abandon()
         return self.failure
 
+    def end(self) -> None:
+        """Close the link after the answer to QUIT, with which the trace ends."""
+        if self.failure is None:
+            self.failure = ConnectionLostError("the session has ended with QUIT")
+            self._link.close()
+            self._abandon()
+
     # The link's side
 
     def data_received(self, data: bytes) -> None:
@@ -200,7 +216,22 @@ class Pop3Dialogue:
             return
         if isinstance(event, Continuation):
             self._trace("reply", "+ " + octets_note(len(event.challenge)))
+        elif isinstance(event, Reply) and event.body is not None and isinstance(event.command, Capa):
+            self._trace("reply", event.line)
+            for line in _capability_lines(event.body):
+                self._trace("reply", line)
         elif isinstance(event, Reply) and event.body is not None:
             self._trace("reply", f"{event.line} {octets_note(len(event.body))}")
         else:
             self._trace("reply", event.line)
+
+
+def _capability_lines(body: bytes) -> list[str]:
+    """Return what a server says it can, for the trace: no secret and no mail is in it (RFC 2449 s.5)."""
+    lines = body.splitlines()
+    shown = [
+        line[:_TRACED_CHARACTERS].decode("ascii", "backslashreplace")
+        + octets_note(len(line)) * (len(line) > _TRACED_CHARACTERS)
+        for line in lines[:_TRACED_LINES]
+    ]
+    return shown + [f"<{len(lines) - _TRACED_LINES} more lines>"] * (len(lines) > _TRACED_LINES)

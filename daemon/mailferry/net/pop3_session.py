@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailferry.errors import ConnectionLostError, MaildropUnavailableError, MailferryError, ProtocolError
+from mailferry.errors import MaildropUnavailableError, MailferryError, ProtocolError
 from mailferry.model import ListedMessage, Uidl
 from mailferry.net.pop3_dialogue import Answer, Pop3Dialogue
 from mailferry.ports import MaildropListing, MaildropTraits
@@ -105,7 +105,7 @@ class Pop3Session:
             reply = await self._dialogue.command(Quit())
         except MailferryError:
             return False
-        self._dialogue.fail(ConnectionLostError("the session has ended with QUIT"))
+        self._dialogue.end()
         return reply.ok
 
     def abort(self) -> None:

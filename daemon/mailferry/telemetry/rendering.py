@@ -15,6 +15,8 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from mailferry.events import WireTraced
+
 MAX_FRAMES = 30
 
 _RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
@@ -25,6 +27,7 @@ _LEVEL_COLOURS = {
     "error": "\x1b[31m",
     "critical": "\x1b[31m",
 }
+_DIALOGUE_COLOURS = {"send": "\x1b[36m", "reply": "\x1b[32m", "note": "\x1b[2m"}
 _JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """The numbers of sd-daemon(3), which are syslog's."""
 
@@ -72,6 +75,7 @@ class JsonRenderer:
 class ConsoleRenderer:
     """Text for people: `time level event key=value...`, empty fields left out.
 
+    Lines of a dialogue (`wire.traced`) come as `time peer send: text`, to be read as one.
     A traceback follows indented, so that no line of an error's text can pass
     for a log line.
     """
@@ -83,6 +87,8 @@ class ConsoleRenderer:
         """Render a line, or several when there is a traceback."""
         ts, level, event = (str(event_dict.pop(key)) for key in ("ts", "level", "event"))
         trace = event_dict.pop("exception", None)
+        if event == WireTraced.name:
+            return self._dialogue_line(ts, event_dict)
         head = [self._paint(_DIM, ts), self._paint(_LEVEL_COLOURS.get(level, ""), f"{level:<7}")]
         fields = [
             f"{self._paint(_DIM, key + '=')}{_quoted(value)}"
@@ -91,6 +97,15 @@ class ConsoleRenderer:
         ]
         line = " ".join([*head, self._paint(_BOLD, event), *fields])
         return "\n  ".join([line, *trace]) if isinstance(trace, list) else line
+
+    def _dialogue_line(self, ts: str, fields: EventDict) -> str:
+        """Render a line of a dialogue as `time peer direction: text`.
+
+        The text needs no quotes: it stands last, and `redaction.redact` has left no line end in it.
+        """
+        peer, direction, text = (str(fields.get(key, "")) for key in ("peer", "direction", "text"))
+        head = f"{self._paint(_DIM, ts)} {self._paint(_BOLD, peer)} "
+        return head + self._paint(_DIALOGUE_COLOURS.get(direction, ""), f"{direction}:") + f" {text}"
 
     def _paint(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_RESET}" if self._colours and colour else text

@@ -19,7 +19,19 @@ from mailferry.errors import (
 )
 from mailferry.net.pop3_dialogue import Answer, Pop3Dialogue
 from mailferry.protocol.pop3 import Continuation, Pop3Limits, Reply
-from mailferry.protocol.pop3_commands import Auth, Dele, Noop, Pass, Quit, Retr, Stat, Stls, User
+from mailferry.protocol.pop3_commands import (
+    Auth,
+    Capa,
+    Command,
+    Dele,
+    Noop,
+    Pass,
+    Quit,
+    Retr,
+    Stat,
+    Stls,
+    User,
+)
 from support.fake_net import TIMEOUT_SECONDS, FakeWire
 
 LOGIN = {b"USER ann": b"+OK\r\n", b"PASS pw": b"+OK\r\n"}
@@ -302,3 +314,61 @@ async def test_everybody_is_told_once_in_order(error: MailferryError) -> None:
     assert told == [0, 1, 2, 3, 4]
     with pytest.raises(type(error)):
         await dialogue.command(Quit())
+
+
+# --- the trace -------------------------------------------------------------------
+
+
+async def traced(wire: FakeWire, *commands: Command, login: bool = True) -> list[str]:
+    lines: list[str] = []
+    dialogue = Pop3Dialogue(
+        wire.link, limits=Pop3Limits(), trace=lambda direction, text: lines.append(f"{direction}: {text}")
+    )
+    await dialogue.greeting()
+    for command in (*((User("ann"), Pass("pw")) if login else ()), *commands):
+        await dialogue.command(command)
+    return lines
+
+
+async def test_the_trace_shows_what_the_server_can_line_by_line() -> None:
+    wire = FakeWire(says(CAPA=b"+OK here\r\nTOP\r\nSASL PLAIN \xff\r\n.\r\n"), greeting=b"+OK hello\r\n")
+    assert await traced(wire, Capa(), login=False) == [
+        "reply: +OK hello", "send: CAPA", "reply: +OK here", "reply: TOP", "reply: SASL PLAIN \\xff",
+    ]  # fmt: skip
+
+
+async def test_what_the_trace_shows_of_a_capability_list_has_a_bound() -> None:
+    body = b"X" * 300 + b"\r\n" + b"Y\r\n" * 99
+    wire = FakeWire(says(CAPA=b"+OK\r\n" + body + b".\r\n"), greeting=b"+OK hello\r\n")
+    lines = (await traced(wire, Capa(), login=False))[3:]
+    assert lines[0] == "reply: " + "X" * 200 + "<300 octets>"
+    assert lines[1:64] == ["reply: Y"] * 63
+    assert lines[64:] == ["reply: <36 more lines>"]
+
+
+async def test_the_trace_counts_the_octets_of_mail() -> None:
+    wire = FakeWire(says(RETR_1=b"+OK\r\nprivate\r\n.\r\n"), greeting=b"+OK hello\r\n")
+    assert (await traced(wire, Retr(1)))[-2:] == ["send: RETR 1", "reply: +OK <9 octets>"]
+
+
+async def test_the_trace_ends_with_the_answer_to_quit() -> None:
+    lines: list[str] = []
+    wire = FakeWire(says(QUIT=b"+OK bye\r\n"), greeting=b"+OK hello\r\n")
+    dialogue = Pop3Dialogue(wire.link, limits=Pop3Limits(), trace=lambda _direction, text: lines.append(text))
+    await dialogue.greeting()
+    await dialogue.command(Quit())
+    dialogue.end()
+    dialogue.fail(TransportError("too late to count"))
+    assert lines[-2:] == ["QUIT", "+OK bye"]
+    assert wire.closed
+    with pytest.raises(ConnectionLostError, match="ended with QUIT"):
+        await dialogue.command(Noop())
+
+
+async def test_the_trace_tells_of_an_end_without_quit() -> None:
+    lines: list[str] = []
+    wire = FakeWire(says(), greeting=b"+OK hello\r\n")
+    dialogue = Pop3Dialogue(wire.link, limits=Pop3Limits(), trace=lambda _direction, text: lines.append(text))
+    await dialogue.greeting()
+    dialogue.fail(TransportError("gone"))
+    assert lines[-1] == "session ended: gone"

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mailferry.events import WireTraced
+from mailferry.telemetry.events import EventLog
 from mailferry.telemetry.logging import LogFormat, configure_logging
 
 
@@ -80,6 +82,45 @@ def test_console_without_a_terminal_has_no_colours_and_leaves_empty_fields_out()
     assert re.sub(r"^\S+", "TS", text) == (
         'TS info    message.relayed subject="Отчёт \\"3\\"" uidl=a\\x1bb age=0.5 ids=[1, 2]\n'
     )
+
+
+def test_a_dialogue_on_the_console_reads_as_one() -> None:
+    stream = io.StringIO()
+    log = EventLog(configure_logging(format="console", level="debug", stream=stream)())
+    log(WireTraced("maildrop.a", "send", "CAPA"))
+    log(WireTraced("maildrop.a", "reply", '+OK "here" a=b'))
+    log(WireTraced("maildrop.a", "note", "TLS handshake"))
+    assert [line.partition(" ")[2] for line in stream.getvalue().splitlines()] == [
+        "maildrop.a send: CAPA",
+        'maildrop.a reply: +OK "here" a=b',
+        "maildrop.a note: TLS handshake",
+    ]
+
+
+def test_a_dialogue_in_json_keeps_its_fields() -> None:
+    stream = io.StringIO()
+    EventLog(configure_logging(format="json", level="debug", stream=stream)())(
+        WireTraced("maildrop.a", "send", "CAPA")
+    )
+    (line,) = lines_of(stream)
+    assert list(line.items())[1:] == [
+        ("level", "debug"), ("event", "wire.traced"), ("peer", "maildrop.a"), ("direction", "send"),
+        ("text", "CAPA"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("terminal", [io.StringIO, Terminal])
+def test_a_reply_in_a_dialogue_is_cleaned_and_bounded(terminal: type[io.StringIO]) -> None:
+    stream = terminal()
+    log = EventLog(configure_logging(format="console", level="debug", stream=stream)())
+    log(WireTraced("maildrop.a", "reply", "+OK \x1b[2J\x07\r\nforged at imap://ann:hunter2@host/\u202e"))
+    log(WireTraced("maildrop.a", "reply", "+OK " + "x" * 100_000))
+    text = stream.getvalue()
+    assert text.count("\n") == 2
+    assert not re.search(r"\x1b\[2J|[\x07\r\u202e]", text)
+    assert "+OK \\x1b[2J\\x07\\x0d\\x0aforged at imap://***@host/" in text
+    assert "...[cut]" in text
+    assert len(text) < 5_000
 
 
 @pytest.mark.parametrize("shape", ["json", "console"])
