@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -124,7 +124,9 @@ def _next_attempt(delivery: DeliveryRecord) -> float | None:
 
 
 def _iso(seconds: float | None) -> str | None:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None
+    from mailferry.telemetry.rendering import iso_time
+
+    return iso_time(seconds) if seconds else None
 
 
 def _show(messages: Sequence[KnownMessage], limit: int, now: float) -> None:

@@ -16,6 +16,7 @@ def warnings_of(settings: Settings) -> list[str]:
         *_about_state(settings),
         *_about_maildrops(settings),
         *_about_destinations(settings),
+        *_about_etrn(settings),
         *_about_daemon(settings),
     ]
 
@@ -30,10 +31,24 @@ def _about_state(settings: Settings) -> Iterator[str]:
 
 
 def _about_folder(key: str, folder: Path) -> Iterator[str]:
-    if not folder.is_dir():
+    if not _may_look(folder):
+        yield (
+            f"{key}: {folder} cannot be looked at: permission denied; "
+            f"this user (uid {os.geteuid()}) must be able to enter the folders above it"
+        )
+    elif not folder.is_dir():
         yield f"{key}: {folder} is not there: create it and give it to the user that runs mailferry"
     elif not os.access(folder, os.W_OK | os.X_OK):
         yield f"{key}: {folder} is not writable for this user (uid {os.geteuid()})"
+
+
+def _may_look(path: Path) -> bool:
+    """Whether it can be told what is at the path, or that nothing is."""
+    try:
+        path.exists()
+    except OSError:
+        return False
+    return True
 
 
 def _about_maildrops(settings: Settings) -> Iterator[str]:
@@ -57,6 +72,12 @@ def _about_destinations(settings: Settings) -> Iterator[str]:
 
 def _nearest_existing(path: Path) -> Path:
     return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
+def _about_etrn(settings: Settings) -> Iterator[str]:
+    for name, etrn in settings.etrn.items():
+        if etrn.enabled:
+            yield f"etrn.{name}: checked, but not run by this version"
 
 
 def _about_daemon(settings: Settings) -> Iterator[str]:

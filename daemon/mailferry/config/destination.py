@@ -141,7 +141,13 @@ class MaildirDestinationSettings(Table):
     @field_validator("path")
     @classmethod
     def _directory_or_new(cls, path: Path) -> Path:
-        if path.exists() and not path.is_dir():
+        try:
+            is_other = path.exists() and not path.is_dir()
+        except OSError:  # a folder above it may not be entered
+            raise ValueError(
+                "cannot be looked at: permission denied; the daemon's user must be able to enter its folders"
+            ) from None
+        if is_other:
             raise ValueError("must be a directory, or not exist yet")
         return path
 

@@ -59,7 +59,7 @@ def read_files(path: Path, *, may_be_absent: bool) -> FileSet:
     """Read the main file and `conf.d/*.toml` beside it; problems are collected."""
     problems: list[ConfigProblem] = []
     main = ConfigFile(path)
-    if not (may_be_absent and not path.exists()):
+    if not (may_be_absent and _is_absent(path)):
         main = _read(path, problems) or main
     files = FileSet(main, problems=problems)
     for drop_in in _drop_in_paths(path.parent / "conf.d", problems):
@@ -67,6 +67,13 @@ def read_files(path: Path, *, may_be_absent: bool) -> FileSet:
         if file:
             files.drop_ins.append(file)
     return files
+
+
+def _is_absent(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:
+        return False  # reading it says why
 
 
 def _drop_in_paths(directory: Path, problems: list[ConfigProblem]) -> list[Path]:

@@ -161,6 +161,16 @@ class MaildropSettings(MaildropDefaults):
             raise ValueError(CLEARTEXT_HELP.format(what="password and mail"))
         return allowed
 
+    @field_validator("jitter")
+    @classmethod
+    def _jitter_within_interval(cls, jitter: float | None, info: ValidationInfo) -> float | None:
+        every = info.data.get("every")
+        if jitter is not None and every is not None and info.data.get("cron") is None and jitter > every:
+            raise ValueError(
+                f"must not be longer than every, which is {format_duration(every)}, the time between two polls"
+            )
+        return jitter
+
     @field_validator("deliver")
     @classmethod
     def _some_destination(cls, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -78,7 +78,15 @@ class Reporter:
         """Return one problem per error, without repeats from inherited defaults."""
         # Neither input nor URL: the one may be secret, the other explains pydantic.
         details = error.errors(include_url=False, include_input=False)
-        return list(dict.fromkeys(self._problem(detail) for detail in details))
+        told = (detail for detail in details if not self._is_told_in_defaults(detail))
+        return list(dict.fromkeys(self._problem(detail) for detail in told))
+
+    def _is_told_in_defaults(self, detail: ErrorDetails) -> bool:
+        """Whether a maildrop lacks what stands in `[defaults]` and is refused there: one mistake, one line."""
+        path = _path(detail)
+        if path[0] != "maildrop" or len(path) != 3 or path[2] in MaildropDefaults.model_fields:
+            return False
+        return not self._is_set(path) and self._is_set(("defaults", path[2]))
 
     def _problem(self, detail: ErrorDetails) -> ConfigProblem:
         path = self._where_set(_path(detail))
@@ -105,9 +113,12 @@ class Reporter:
         for length in range(len(path), 0, -1):
             if path[:length] in variables:
                 return variables[path[:length]]
-        return next(
-            (name for known, name in variables.items() if len(path) > 2 and known[: len(path)] == path), None
-        )
+        if len(path) <= 2 and self._is_in_a_file(path[0]):
+            return None  # a table that variables only add to
+        return next((name for known, name in variables.items() if known[: len(path)] == path), None)
+
+    def _is_in_a_file(self, section: str) -> bool:
+        return any(section in file.tables for file in (self._files.main, *self._files.drop_ins))
 
     def _place(self, path: KeyPath) -> tuple[str, int | None]:
         variable = self._variable(path)

@@ -66,6 +66,16 @@ class LedgerReader:
             raise store_error(error, self._place) from error
 
 
+def _is_there(database: Path) -> bool:
+    try:
+        return database.exists()
+    except OSError as error:
+        raise StoreError(
+            f"{database}: cannot be looked at: {error.strerror}: "
+            "run this as the daemon's user or root, or look at [daemon] state_dir"
+        ) from error
+
+
 def open_reader(url: str) -> LedgerReader:
     """Return the ledger that a URL names, for reading only; the caller closes it.
 
@@ -73,7 +83,7 @@ def open_reader(url: str) -> LedgerReader:
         StoreError: it is not there, not readable, or not of this version.
     """
     database = database_path(url).absolute()
-    if not database.exists():
+    if not _is_there(database):
         raise StoreError(f"{database}: no ledger yet: start the daemon once, or look at [daemon] state_dir")
     engine = connect(database, read_only=True)
     try:

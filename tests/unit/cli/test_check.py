@@ -105,3 +105,43 @@ def test_folders_that_cannot_be_written_are_told(command, folder, monkeypatch) -
     assert state.startswith(f"daemon.state_dir: {folder.state} is not writable for this user")
     assert ledger.startswith("ledger.url: /nowhere is not there")
     assert vault.startswith(f"destination.vault.path: {folder.folder} is not writable")
+
+
+def refuse_to_look(monkeypatch, closed: Path) -> None:
+    """Act as a system does whose folder `closed` this user may not enter."""
+    exists = Path.exists
+
+    def look(path: Path) -> bool:
+        if path.is_relative_to(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", look)
+
+
+def test_a_state_folder_that_cannot_be_looked_at_is_told(command, config, folder, monkeypatch) -> None:
+    refuse_to_look(monkeypatch, folder.state)
+    (warning,) = warnings_for(command, config)
+    assert warning.startswith(f"daemon.state_dir: {folder.state} cannot be looked at: permission denied; ")
+
+
+def test_a_ledger_that_cannot_be_looked_at_ends_with_74(command, config, folder, monkeypatch) -> None:
+    refuse_to_look(monkeypatch, folder.state)
+    ended = command("status", "-c", config)
+    assert (ended.code, ended.out) == (ExitCode.STORE, "")
+    assert (
+        "ledger.sqlite3: cannot be looked at: Permission denied: run this as the daemon's user" in ended.err
+    )
+
+
+def test_etrn_that_is_not_run_is_told(command, folder) -> None:
+    etrn = {"host": "smtp.example.net", "nodes": ["example.org"]}
+    path = folder.write(
+        {
+            "maildrop.alice": folder.maildrop(1, "alice"),
+            "destination.hop": folder.smtp(1),
+            "etrn.up": etrn,
+            "etrn.off": {**etrn, "enabled": False},
+        }
+    )
+    assert warnings_for(command, path) == ["etrn.up: checked, but not run by this version"]

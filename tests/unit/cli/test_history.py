@@ -118,7 +118,7 @@ def test_json_has_times_uidl_and_deliveries(command, config, mail) -> None:
     first, second = json.loads(ended.out)["messages"]
     assert first["uidl"] == "0001-\\xff"
     assert first["subject"] == mail[0].subject
-    assert first["updated_at"].endswith("+00:00")
+    assert first["updated_at"].endswith("Z")
     assert first["deliveries"][0]["receipt"] == "250 2.0.0 Ok: queued as 4XYZ"
     assert first["deliveries"][0]["next_attempt_at"] is None
     assert second["deliveries"][0]["next_attempt_at"] is not None

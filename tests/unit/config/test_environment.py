@@ -175,3 +175,25 @@ def test_the_state_directory_of_systemd_is_the_default(load: Load) -> None:
 def test_a_destination_switched_off_by_a_variable_counts_as_off(problems: Problems) -> None:
     (problem,) = problems(VALID, environ={"MAILFERRY_DESTINATION__OFFICE__ENABLED": "no"})
     assert problem.key == "maildrop.alice.deliver"
+
+
+def test_a_misspelt_table_is_blamed_on_its_variable(problems: Problems) -> None:
+    (problem,) = problems(VALID, environ={"MAILFERRY_DEAMON__TRACE": "1", "MAILFERRY_DEAMON__X": "1"})
+    assert str(problem).startswith("MAILFERRY_DEAMON__TRACE: deamon: unknown table; did you mean 'daemon'?")
+
+
+def test_a_misspelt_table_of_the_file_stays_the_files_own(problems: Problems) -> None:
+    (problem,) = problems(f"{VALID}[deamon]\ntrace = true\n", environ={"MAILFERRY_DEAMON__X": "1"})
+    assert (Path(problem.file).name, problem.key) == ("mailferry.toml", "deamon")
+
+
+def test_a_default_file_that_cannot_be_looked_for_is_a_problem(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object, **_more: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ConfigError, match="cannot be read: permission denied"):
+        load_settings(environ={key: v for key, v in alone(directory).items() if "VAULT" not in key})

@@ -307,3 +307,23 @@ def test_the_default_path_may_not_be_absent_without_variables(
     monkeypatch.setattr(loading, "DEFAULT_PATH", tmp_path / "mailferry.toml")
     with pytest.raises(ConfigError, match="does not exist"):
         load_settings(environ={"MAILFERRY_DAEMON__TRACE": "true"})
+
+
+def test_a_maildir_below_a_closed_folder_is_a_problem_with_its_place(
+    problems: Callable[..., tuple[ConfigProblem, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exists(path: Path) -> bool:
+        if path.is_relative_to("/closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return True
+
+    monkeypatch.setattr(Path, "exists", exists)
+    (problem,) = problems(f'{VALID}[destination.vault]\ntype = "maildir"\npath = "/closed/vault"\n')
+    assert (problem.key, problem.line) == ("destination.vault.path", VALID.count("\n") + 3)
+    assert "permission denied; the daemon's user must be able to enter its folders" in problem.problem
+
+
+def test_a_jitter_is_measured_against_the_maildrops_own_interval(load: Callable[..., Settings]) -> None:
+    settings = load(f'[defaults]\njitter = "20m"\n{VALID}every = "1h"\n')
+    assert settings.maildrop["alice"].resolved_jitter == 1200.0
+    assert load(f'{VALID}cron = "0 * * * *"\njitter = "20m"\n').maildrop["alice"].resolved_jitter == 1200.0
