@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import socket
 import ssl
 import time
 import warnings
@@ -151,20 +153,44 @@ async def test_another_certificate_than_the_pinned_one_is_refused_and_shown(
     assert nothing_secret_was_sent(server)
 
 
-@pytest.mark.parametrize("kind", BOTH)
-@pytest.mark.parametrize("mode", MODES)
-async def test_tls_1_1_is_not_spoken(
-    kind: str, mode: TlsMode, authority: LocalAuthority, ca_file: Path, tmp_path: Path
-) -> None:
-    context = authority.good().server_context(tmp_path)
+def old_tls_context(authority: LocalAuthority, folder: Path) -> ssl.SSLContext:
+    context = authority.good().server_context(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
-    server = make_server(kind, context, mode)
+    return context
+
+
+async def test_a_server_that_says_its_tls_is_old_is_called_that(
+    authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    context = old_tls_context(authority, tmp_path)
+
+    def refuse(listener: socket.socket) -> None:
+        # Blocking on purpose: asyncio's own server hangs up without the alert that others send.
+        connected, _ = listener.accept()
+        with connected, contextlib.suppress(OSError), context.wrap_socket(connected, server_side=True):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        refusing = asyncio.create_task(asyncio.to_thread(refuse, listener))
+        where = endpoint(listener.getsockname()[1], TlsMode.IMPLICIT, ca_file)
+        with pytest.raises(TlsError, match=r"The server offers only TLS below 1\.2, which is not accepted"):
+            await log_in("pop3", where)
+        await refusing
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("mode", MODES)
+async def test_tls_1_1_is_not_spoken(
+    kind: str, mode: TlsMode, authority: LocalAuthority, ca_file: Path, tmp_path: Path
+) -> None:
+    server = make_server(kind, old_tls_context(authority, tmp_path), mode)
     async with running(server):
-        with pytest.raises(TlsError, match="handshake failed"):
+        with pytest.raises(TlsError, match=r"handshake failed: .* TLS below 1\.2 is not accepted"):
             await log_in(kind, endpoint(server.port, mode, ca_file))
     assert nothing_secret_was_sent(server)
 

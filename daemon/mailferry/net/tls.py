@@ -56,14 +56,25 @@ def check_fingerprint(endpoint: Endpoint, certificate: bytes | None) -> None:
 def explain(endpoint: Endpoint, error: Exception) -> str:
     """Say what a failed handshake means and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{endpoint}: certificate refused: {error.verify_message}. {_advice(error)}"
+        return f"{endpoint}: certificate refused: {_refusal(error)}"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)
-        return (
-            f"{endpoint}: TLS handshake failed: {reason}. "
-            'Check that port and tls agree ("implicit" on 995/465, "starttls" on 110/25/587)'
-        )
-    return f"{endpoint}: TLS handshake failed: {str(error) or 'the server closed the connection'}"
+        return f"{endpoint}: TLS handshake failed: {reason}. {_handshake_advice(reason)}"
+    reason = str(error) or "the server closed the connection"
+    # Some servers hang up in place of the alert that would tell why.
+    too_old = "a server with only TLS below 1.2 is not accepted (RFC 8996)"
+    return f"{endpoint}: TLS handshake failed: {reason}. {_PORT_ADVICE}; {too_old}"
+
+
+_PORT_ADVICE = 'Check that port and tls agree ("implicit" on 995/465, "starttls" on 110/25/587)'
+
+
+def _handshake_advice(reason: str) -> str:
+    # UNSUPPORTED_PROTOCOL when the server chose a version below ours, TLSV1_ALERT_PROTOCOL_VERSION
+    # when it refused ours (RFC 8446 s.6.2).
+    if "PROTOCOL_VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
+        return "The server offers only TLS below 1.2, which is not accepted (RFC 8996)"
+    return _PORT_ADVICE
 
 
 # OpenSSL's X509_V_ERR_* numbers.
@@ -72,6 +83,13 @@ _EXPIRED = 10
 _SELF_SIGNED = (18, 19)
 _UNKNOWN_ISSUER = (20, 21)
 _WRONG_NAME = (62, 64)
+
+
+def _refusal(error: ssl.SSLCertVerificationError) -> str:
+    advice = _advice(error)
+    if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
+        return advice  # which says it all: OpenSSL's words would say it twice
+    return f"{error.verify_message.rstrip('. ')}. {advice}"
 
 
 def _advice(error: ssl.SSLCertVerificationError) -> str:

@@ -71,8 +71,6 @@ def test_a_pin_is_compared_with_the_presented_certificate() -> None:
 @pytest.mark.parametrize(
     ("code", "advice"),
     [
-        (9, "this machine's clock"),
-        (10, "It has expired"),
         (18, "tls_ca_file or pin it with tls_fingerprint"),
         (19, "tls_ca_file or pin it with tls_fingerprint"),
         (20, "tls_ca_file or pin it with tls_fingerprint"),
@@ -86,6 +84,37 @@ def test_a_refused_certificate_comes_with_advice(code: int, advice: str) -> None
     text = explain(ENDPOINT, refused(code))
     assert text.startswith("pop.example.org:995: certificate refused: why. ")
     assert advice in text
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "text"),
+    [
+        (9, "certificate is not yet valid", "It is not valid yet: check this machine's clock"),
+        (
+            10,
+            "certificate has expired",
+            "It has expired: ask the server's operator to renew it, or check this machine's clock",
+        ),
+    ],
+)
+def test_a_certificate_out_of_its_time_is_told_once(code: int, message: str, text: str) -> None:
+    assert explain(ENDPOINT, refused(code, message)) == f"pop.example.org:995: certificate refused: {text}"
+
+
+def test_a_reason_that_ends_with_a_full_stop_gets_no_second_one() -> None:
+    text = explain(ENDPOINT, refused(62, "Hostname mismatch, certificate is not valid for 'localhost'."))
+    assert "'localhost'. Use the name" in text
+
+
+@pytest.mark.parametrize(
+    "reason", ["UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "TLSV1_ALERT_UNSUPPORTED_PROTOCOL"]
+)
+def test_a_server_with_old_tls_only_is_called_that(reason: str) -> None:
+    text = explain(ENDPOINT, handshake_failed(reason))
+    assert text == (
+        f"pop.example.org:995: TLS handshake failed: {reason}. "
+        "The server offers only TLS below 1.2, which is not accepted (RFC 8996)"
+    )
 
 
 @pytest.mark.parametrize(
