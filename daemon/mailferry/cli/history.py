@@ -15,7 +15,9 @@ from mailferry.cli.wording import counted, local_time, span
 from mailferry.model import DeliveryRecord, DeliveryState, KnownMessage, MessageState
 
 if TYPE_CHECKING:
+    from mailferry.config import Settings
     from mailferry.ledger.queries import HistoryFilter
+    from mailferry.ledger.reader import LedgerReader
 
 MOST = 10_000
 """What the ledger answers at most."""
@@ -47,18 +49,30 @@ def history(  # noqa: PLR0917 - typer calls it by keyword
 
     now = time.time()
     wanted = HistoryFilter(maildrop=maildrop, text=text, state=state, since=_since(since, now), limit=limit)
-    messages = _ask(settings_from(config).ledger_url, wanted)
+    messages = _ask(settings_from(config, check_secrets=False), wanted)
     if as_json:
         print_json({"messages": [_as_json(known) for known in messages]})
     else:
         _show(messages, limit, now)
 
 
-def _ask(url: str, wanted: HistoryFilter) -> list[KnownMessage]:
+def _ask(settings: Settings, wanted: HistoryFilter) -> list[KnownMessage]:
     from mailferry.ledger.reader import open_reader
 
-    with open_reader(url) as reader:
+    with open_reader(settings.ledger_url) as reader:
+        if wanted.maildrop is not None and wanted.maildrop not in settings.maildrop:
+            _refuse_unknown(wanted.maildrop, settings, reader)
         return reader.history(wanted)
+
+
+def _refuse_unknown(maildrop: str, settings: Settings, reader: LedgerReader) -> None:
+    """Take a name that is configured no more, while the ledger remembers it, and no other."""
+    known = {*settings.maildrop, *(name for name, _state in reader.counts())}
+    if maildrop not in known:
+        listed = ", ".join(sorted(known)) or "none"
+        raise typer.BadParameter(
+            f"no such maildrop: {maildrop}; known are: {listed}", param_hint="--maildrop"
+        )
 
 
 def _since(text: str | None, now: float) -> float | None:

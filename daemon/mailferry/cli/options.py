@@ -27,8 +27,8 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
 
 
-def settings_from(path: Path | None) -> Settings:
-    """Load the configuration.
+def settings_from(path: Path | None, *, check_secrets: bool = True) -> Settings:
+    """Load the configuration; a command that logs in nowhere need not check the secrets.
 
     Raises:
         ConfigError: with all problems.
@@ -37,4 +37,4 @@ def settings_from(path: Path | None) -> Settings:
 
     # Every other MAILFERRY_ variable sets a key, and would be refused if it did not.
     environ = {name: value for name, value in os.environ.items() if name != DEBUG_VARIABLE}
-    return load_settings(path, environ=environ)
+    return load_settings(path, environ=environ, check_secrets=check_secrets)

@@ -25,7 +25,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Exit code 1 when a maildrop fails, was never polled or is late, or a destination is paused.
     """
-    settings = settings_from(config)
+    settings = settings_from(config, check_secrets=False)
     from mailferry.cli.standing import overview
     from mailferry.ledger.reader import open_reader
 

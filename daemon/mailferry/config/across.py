@@ -11,9 +11,11 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mailferry.config.files import NAMED_SECTIONS
 from mailferry.config.kinds import EnvText, Refused
 from mailferry.config.maildrop import MaildropDefaults
 from mailferry.config.network_kinds import parse_names
+from mailferry.config.secrets import Secret
 from mailferry.config.units import parse_octets
 
 Tables = dict[str, Any]
@@ -25,8 +27,13 @@ _SCHEDULE = ("every", "cron")
 _MOST_NAMES_LISTED = 10
 
 
-def prepare(data: Mapping[str, Any]) -> Tables:
-    """Return the tables with defaults inherited and contradictions refused."""
+def prepare(data: Mapping[str, Any], *, check_secrets: bool = True) -> Tables:
+    """Return the tables with defaults inherited and contradictions refused.
+
+    Args:
+        data: what all layers together say.
+        check_secrets: refuse secrets that are not there, except where `enabled = false`.
+    """
     tables: Tables = {name: _without_unset(value) for name, value in data.items()}
     for table in (tables.get("defaults"), *_named(tables, "maildrop"), *_named(tables, "etrn")):
         _refuse_double_schedule(table)
@@ -34,6 +41,10 @@ def prepare(data: Mapping[str, Any]) -> Tables:
     for maildrop in _named(tables, "maildrop"):
         _inherit(maildrop, tables.get("defaults"))
         _refuse_unknown_destinations(maildrop, tables.get("destination"))
+    if check_secrets:
+        for section in NAMED_SECTIONS:
+            for table in _named(tables, section):
+                _refuse_absent_secrets(table)
     return tables
 
 
@@ -49,6 +60,26 @@ def _named(tables: Tables, section: str) -> Iterator[Tables]:
     named = tables.get(section)
     if isinstance(named, dict):
         yield from (table for table in named.values() if isinstance(table, dict))
+
+
+def _refuse_absent_secrets(table: Tables) -> None:
+    """Look for the secrets of what is in use."""
+    if _is_disabled(table):
+        return
+    for key, value in table.items():
+        if isinstance(value, Secret):
+            try:
+                value.check()
+            except ValueError as error:
+                table[key] = Refused(str(error))
+
+
+def _is_disabled(table: Tables) -> bool:
+    # EnvText compares as text; TOML has false only as such.
+    enabled = table.get("enabled", True)
+    return enabled is False or (
+        isinstance(enabled, EnvText) and enabled.strip().lower() in {"false", "no", "off", "0"}
+    )
 
 
 def _refuse_double_schedule(table: Tables | None) -> None:
@@ -83,9 +114,7 @@ def _why_not(name: str, defined: Mapping[str, object]) -> str:
     if name not in defined:
         return f"names no destination{_hint(name, list(defined))}"
     table = defined[name]
-    # EnvText compares as text; TOML has false only as such.
-    enabled = table.get("enabled", True) if isinstance(table, dict) else True
-    if enabled is False or (isinstance(enabled, EnvText) and enabled.lower() in {"false", "no", "off", "0"}):
+    if isinstance(table, dict) and _is_disabled(table):
         return f'names the destination "{name}", which has enabled = false'
     return ""
 

@@ -113,7 +113,10 @@ class SmtpDestinationSettings(SmtpLinkSettings):
         True, description="Send several commands at once when the server offers it (RFC 2920)."
     )
     chunking: Flag = Field(True, description="Send messages with BDAT when the server offers it (RFC 3030).")
-    enabled: Flag = Field(True, description="false: keep the settings; no maildrop may name it.")
+    enabled: Flag = Field(
+        True,
+        description="false: keep the settings; no maildrop may name it, and its secrets are not looked for.",
+    )
 
     @property
     def resolved_port(self) -> int:

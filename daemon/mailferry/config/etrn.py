@@ -24,7 +24,9 @@ class EtrnSettings(SmtpLinkSettings):
         None,
         description="Ask at these times instead: minute, hour, day of the month, month, day of the week.",
     )
-    enabled: Flag = Field(True, description="false: keep the settings, ask nothing.")
+    enabled: Flag = Field(
+        True, description="false: keep the settings, ask nothing; the secrets are not looked for."
+    )
 
     @property
     def resolved_port(self) -> int:

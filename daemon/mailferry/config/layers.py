@@ -88,7 +88,7 @@ def _located(table: Any, file: ConfigFile, environ: Mapping[str, str]) -> Any:
 
 
 def locate(table: Any, base: Path, environ: Mapping[str, str]) -> Any:
-    """Copy a table with relative paths made absolute and secrets looked up.
+    """Copy a table with relative paths made absolute and secrets found, which are looked at later.
 
     Done for each layer by itself, since a path counts from the file that names it.
     """

@@ -15,20 +15,23 @@ from pydantic import ValidationError
 
 from mailferry.config.files import FileSet, read_files
 from mailferry.config.layers import CONFIG_VARIABLE, EnvironmentTables, Layer, file_layer, systemd_layer
-from mailferry.config.models import Settings
+from mailferry.config.models import Settings, SettingsWithoutSecrets
 from mailferry.config.problems import Reporter
 from mailferry.errors import ConfigError, ConfigProblem
 
 DEFAULT_PATH = Path("/etc/mailferry/mailferry.toml")
 
 
-def load_settings(path: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    path: Path | None = None, *, environ: Mapping[str, str] | None = None, check_secrets: bool = True
+) -> Settings:
     """Read, merge and check the whole configuration.
 
     Args:
         path: the main file; None takes `$MAILFERRY_CONFIG`, else the default path.
             Only the default may be absent, and only when variables define a maildrop.
         environ: the environment; None takes the process's own.
+        check_secrets: look whether the secrets are there; False for who logs in nowhere.
 
     Raises:
         ConfigError: with all problems that were found, in the order of files and lines.
@@ -42,7 +45,7 @@ def load_settings(path: Path | None = None, *, environ: Mapping[str, str] | None
     if files.problems:
         # What a broken file would have defined looks missing everywhere else: no guessing.
         raise ConfigError(files.problems + environment.problems)
-    return _settings(files, environment, environ)
+    return _settings(files, environment, environ, Settings if check_secrets else SettingsWithoutSecrets)
 
 
 def config_path(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -54,12 +57,14 @@ def _defines_maildrop(environment: EnvironmentTables) -> bool:
     return bool(environment.tables.get("maildrop"))
 
 
-def _settings(files: FileSet, environment: EnvironmentTables, environ: Mapping[str, str]) -> Settings:
+def _settings(
+    files: FileSet, environment: EnvironmentTables, environ: Mapping[str, str], model: type[Settings]
+) -> Settings:
     lowest = systemd_layer(environ)
     layers = (environment.layer(), file_layer(files, environ), lowest)
     problems = files.problems + environment.problems
     try:
-        settings = Settings.from_layers(layers)
+        settings = model.from_layers(layers)
     except ValidationError as error:
         reporter = Reporter(files, environment, _origins(lowest))
         problems += reporter.problems(error)

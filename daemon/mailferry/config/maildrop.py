@@ -97,7 +97,7 @@ class MaildropDefaults(Table):
     )
     jitter: Annotated[float, seconds(0, 86400)] | None = Field(
         None,
-        description="Each poll is moved by up to this time; unset: a tenth of `every`, nothing with `cron`.",
+        description="Each poll is moved by up to this time, at most `every`; unset: a tenth of `every`, nothing with `cron`.",
     )
     keep: Keep = Field(
         False,
@@ -137,7 +137,9 @@ class MaildropSettings(MaildropDefaults):
         None, validate_default=True, description="Where the OAuth2 access token lies, for `xoauth2`."
     )
     password: Secret | None = Field(None, validate_default=True, description="Where the password lies.")
-    enabled: Flag = Field(True, description="false: keep the settings, poll nothing.")
+    enabled: Flag = Field(
+        True, description="false: keep the settings, poll nothing; the secrets are not looked for."
+    )
 
     @property
     def resolved_port(self) -> int:

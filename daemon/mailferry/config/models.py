@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -162,6 +162,9 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False
     )
 
+    checks_secrets: ClassVar[bool] = True
+    """Whether secrets must be there when the settings are made."""
+
     daemon: DaemonSettings = Field(DaemonSettings(), description="The daemon as a whole.")
     http: HttpSettings = Field(HttpSettings(), description="Metrics, health and status over HTTP.")
     ledger: LedgerSettings = Field(LedgerSettings(), description="The ledger, which remembers every message.")
@@ -203,7 +206,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _across(cls, data: object) -> object:
-        return prepare(data) if isinstance(data, Mapping) else data
+        return prepare(data, check_secrets=cls.checks_secrets) if isinstance(data, Mapping) else data
 
     @field_validator("maildrop", "etrn", "destination", mode="before")
     @classmethod
@@ -224,3 +227,9 @@ class Settings(BaseSettings):
         May ask the resolver when it is not configured: call it once, at the start.
         """
         return self.daemon.hostname or socket.getfqdn()
+
+
+class SettingsWithoutSecrets(Settings):
+    """Settings for commands that log in nowhere: where secrets lie is noted, not looked at."""
+
+    checks_secrets: ClassVar[bool] = False

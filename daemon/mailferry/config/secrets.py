@@ -1,8 +1,8 @@
 """Secrets: the configuration says where one lies, never what it is.
 
-A secret is looked at when the configuration is loaded, so that a missing file
-is known before the first poll, and read again each time it is used, so that a
-rotated password needs no restart. Texts for the administrator never repeat
+A secret that is in use is looked at when the configuration is loaded, so that a
+missing file is known before the first poll, and read again each time it is used,
+so that a rotated password needs no restart. Texts for the administrator never repeat
 what stands in the configuration's place: it may be the password itself, put
 into the wrong key.
 """
@@ -73,19 +73,41 @@ class _FileSource:
     guarded: bool
     """True where the platform guards the directory (systemd, containers) and modes say little."""
     label: str = "file"
+    written: str = field(default="", compare=False)
+    """The path as the configuration has it, where it cannot be a secret in the wrong place."""
+    base: Path | None = field(default=None, compare=False)
+    """From where a relative path counts."""
 
     @property
     def place(self) -> str:
         return f"{self.label} {self.path}"
 
     def check(self) -> None:
-        self.read()
+        try:
+            _one_line(self._octets())
+        except OSError as error:
+            raise SecretError(f"{self._named()}{_reason(error)}{self._hint(error)}") from None
 
     def read(self) -> str:
         try:
             return _one_line(self._octets())
         except OSError as error:
-            raise SecretError(f"cannot be read: {error.strerror}") from None
+            raise SecretError(_reason(error)) from None
+
+    def _named(self) -> str:
+        """Name the path only when its folder is there: `{ file = "the password itself" }` stays unsaid."""
+        parts = Path(self.written).parts
+        in_a_folder = len(parts) > 2 or (len(parts) == 2 and self.base is not None)
+        is_path = in_a_folder and os.path.isdir(self.path.parent)  # noqa: PTH112 - this one never raises
+        return f'"{self.written}" ' if is_path else ""
+
+    def _hint(self, error: OSError) -> str:
+        if self.base is None or not isinstance(error, FileNotFoundError):
+            return ""
+        return (
+            f" in {self.base}; a relative path counts from the configuration file's directory "
+            "(in a variable: from the working directory)"
+        )
 
     def _octets(self) -> bytes:
         # O_NONBLOCK: a FIFO must not hang the daemon before it is found out to be one.
@@ -100,6 +122,34 @@ class _FileSource:
         if mode & 0o077 and not self.guarded:
             permissions = f"{stat.S_IMODE(mode):04o}"
             raise SecretError(f"can be read by group or others (mode {permissions}); make it 0600 or 0400")
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, PermissionError):
+        return "cannot be read: permission denied; the daemon's user must be able to read it"
+    return f"cannot be read: {error.strerror}"
+
+
+@dataclass(frozen=True, slots=True)
+class _UnfoundCredential:
+    """A credential outside of a unit that passes any."""
+
+    name: str
+
+    @property
+    def place(self) -> str:
+        return f"credential {self.name}"
+
+    def check(self) -> None:
+        self.read()
+
+    def read(self) -> str:
+        raise SecretError(
+            "cannot be found: $CREDENTIALS_DIRECTORY is not set; "
+            "the systemd unit needs LoadCredential= or LoadCredentialEncrypted="
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +211,15 @@ class Secret:
     Call it in a worker thread. Two secrets are equal when they lie at the same place.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("_noun", "_source")
 
-    def __init__(self, source: SecretSource) -> None:
+    def __init__(self, source: SecretSource, noun: str) -> None:
         self._source = source
+        self._noun = noun
 
     @classmethod
     def from_table(cls, value: object, *, base: Path, environ: Mapping[str, str]) -> Secret:
-        """Make a secret from `{ file = … }` and its kin, and look whether it is there.
+        """Make a secret from `{ file = … }` and its kin, without looking whether it is there.
 
         Args:
             value: what stands in the configuration.
@@ -176,15 +227,21 @@ class Secret:
             environ: the environment.
 
         Raises:
-            ValueError: it is malformed or not there; the text does not repeat it.
+            ValueError: it is malformed; the text does not repeat it.
         """
         word, where = _one_source(value)
-        source = _SOURCES[word](where, base, environ)
+        return cls(_SOURCES[word](where, base, environ), _PLACES[word])
+
+    def check(self) -> None:
+        """Look whether it is there; a command is looked for and not run.
+
+        Raises:
+            ValueError: it is not, or cannot be used; the text names no secret.
+        """
         try:
-            source.check()
+            self._source.check()
         except SecretError as error:
-            raise ValueError(f"{_PLACES[word]} {error}") from None
-        return cls(source)
+            raise ValueError(f"{self._noun} {error}") from None
 
     @property
     def place(self) -> str:
@@ -233,7 +290,9 @@ def _validate(value: object) -> Secret:
         return value
     if isinstance(value, Refused):
         raise ValueError(value.reason)  # noqa: TRY004 - pydantic collects ValueError only
-    return Secret.from_table(value, base=Path.cwd(), environ=os.environ)
+    secret = Secret.from_table(value, base=Path.cwd(), environ=os.environ)
+    secret.check()
+    return secret
 
 
 def _one_source(value: object) -> tuple[str, object]:
@@ -251,16 +310,23 @@ def _source_text(value: object, word: str) -> str:
 
 
 def _file(value: object, base: Path, environ: Mapping[str, str]) -> SecretSource:
-    path = base / _source_text(value, "file")
-    return _FileSource(path, guarded=_is_guarded(path, environ))
+    written = _source_text(value, "file")
+    path = base / written
+    relative_to = None if Path(written).is_absolute() else base
+    return _FileSource(path, guarded=_is_guarded(path, environ), written=written, base=relative_to)
 
 
 def _is_guarded(path: Path, environ: Mapping[str, str]) -> bool:
     guarded = [Path("/run/secrets")]
     if environ.get("CREDENTIALS_DIRECTORY"):
         guarded.append(Path(environ["CREDENTIALS_DIRECTORY"]))
-    resolved = path.resolve()
-    return any(resolved.is_relative_to(directory.resolve()) for directory in guarded)
+    resolved = _resolved(path)
+    return any(resolved.is_relative_to(_resolved(directory)) for directory in guarded)
+
+
+def _resolved(path: Path) -> Path:
+    # Path.resolve raises RuntimeError at links in a circle; opening the file says what is wrong with it.
+    return Path(os.path.realpath(path))
 
 
 def _env(value: object, _base: Path, environ: Mapping[str, str]) -> SecretSource:
@@ -270,13 +336,10 @@ def _env(value: object, _base: Path, environ: Mapping[str, str]) -> SecretSource
 def _credential(value: object, _base: Path, environ: Mapping[str, str]) -> SecretSource:
     name = _source_text(value, "credential")
     directory = environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        raise ValueError(
-            "the credential cannot be found: $CREDENTIALS_DIRECTORY is not set; "
-            "the systemd unit needs LoadCredential= or LoadCredentialEncrypted="
-        )
     if "/" in name or name in {".", ".."}:
         raise ValueError('"credential" must be a plain name, as LoadCredential= in the systemd unit has it')
+    if not directory:
+        return _UnfoundCredential(name)
     return _FileSource(Path(directory) / name, guarded=True, label="credential")
 
 

@@ -140,3 +140,23 @@ def test_senseless_filters_are_usage_errors(command, config, words) -> None:
     ended = command("history", *words, "-c", config)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert words[0] in ended.err
+
+
+def test_a_maildrop_that_nobody_knows_is_a_usage_error(command, config, mail) -> None:
+    ended = command("history", "--maildrop", "alcie", "-c", config)
+    said = " ".join(ended.err.replace("│", " ").split())
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "no such maildrop: alcie; known are: alice, bob" in said
+
+
+def test_a_maildrop_of_former_times_has_its_history(command, config, remember, mail) -> None:
+    remember([replace(mail[0], message_id=MessageId(9), maildrop=MaildropName("former"), uidl=Uidl(b"9"))])
+    assert subjects(command, config, "--maildrop", "former") == ["Отчёт"]
+
+
+@pytest.mark.parametrize("name", ["status", "history"])
+def test_commands_that_only_look_need_no_secret(command, folder, config, mail, name) -> None:
+    for secret in folder.folder.rglob("*password*"):
+        secret.unlink()
+    assert command("check", "-c", config).code == ExitCode.CONFIG
+    assert command(name, "-c", config).code in {0, ExitCode.FAILED}

@@ -327,3 +327,40 @@ def test_a_jitter_is_measured_against_the_maildrops_own_interval(load: Callable[
     settings = load(f'[defaults]\njitter = "20m"\n{VALID}every = "1h"\n')
     assert settings.maildrop["alice"].resolved_jitter == 1200.0
     assert load(f'{VALID}cron = "0 * * * *"\njitter = "20m"\n').maildrop["alice"].resolved_jitter == 1200.0
+
+
+ABSENT = VALID.replace("secrets/alice", "secrets/nobody")
+
+
+@pytest.mark.parametrize("environ", [{}, {"MAILFERRY_MAILDROP__ALICE__ENABLED": "no"}])
+def test_a_disabled_maildrop_needs_no_secret(load: Load, environ: dict[str, str]) -> None:
+    text = ABSENT if environ else f"{ABSENT}enabled = false\n"
+    assert load(text, environ=environ).maildrop["alice"].password is not None
+
+
+def test_a_disabled_destination_needs_no_secret(load: Load) -> None:
+    idle = 'username = "x"\npassword = { credential = "relay" }\nenabled = false\n'
+    text = f"{VALID}[destination.idle]\n{DESTINATION.partition(chr(10))[2]}{idle}"
+    assert load(text).destination["idle"].enabled is False
+
+
+def test_a_secret_that_a_variable_replaces_is_not_looked_for(load: Load) -> None:
+    environ = {"MAILFERRY_MAILDROP__ALICE__PASSWORD__ENV": "ALICE", "ALICE": "there"}
+    assert load(ABSENT, environ=environ).maildrop["alice"].password is not None
+
+
+def test_secrets_are_not_looked_for_when_nobody_needs_them(load: Load, directory: Path) -> None:
+    load(VALID)
+    (directory / "secrets" / "alice").unlink()
+    path = directory / "mailferry.toml"
+    assert load_settings(path, environ={}, check_secrets=False).maildrop["alice"].password is not None
+    with pytest.raises(ConfigError, match=r"maildrop\.alice\.password: .*does not exist"):
+        load_settings(path, environ={})
+
+
+def test_a_malformed_secret_is_a_problem_even_then(load: Load, directory: Path) -> None:
+    load(VALID)
+    path = directory / "mailferry.toml"
+    path.write_text(VALID.replace('{ file = "secrets/alice" }', '"hunter2"'))
+    with pytest.raises(ConfigError, match="must say where the secret lies"):
+        load_settings(path, environ={}, check_secrets=False)

@@ -15,7 +15,9 @@ VALUE = "correct horse battery staple"
 
 
 def secret(value: object, base: Path = Path("/"), environ: dict[str, str] | None = None) -> Secret:
-    return Secret.from_table(value, base=base, environ=environ or {})
+    found = Secret.from_table(value, base=base, environ=environ or {})
+    found.check()
+    return found
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_a_rotated_file_is_read_again(file: Path) -> None:
 def test_a_file_that_vanished_is_named_but_not_its_content(file: Path) -> None:
     found = secret({"file": str(file)})
     file.unlink()
-    with pytest.raises(SecretError, match=f"file {file} cannot be read"):
+    with pytest.raises(SecretError, match=f"file {file} does not exist"):
         found.reveal()
 
 
@@ -165,3 +167,47 @@ def test_secrets_at_the_same_place_are_equal(file: Path) -> None:
     assert one == other
     assert hash(one) == hash(other)
     assert one != secret({"command": ["cat", str(file)]})
+
+
+def test_a_missing_file_is_named_as_written_with_the_directory_that_counts(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    with pytest.raises(
+        ValueError, match=f'"secrets/nobody" does not exist in {tmp_path}; a relative path counts'
+    ):
+        secret({"file": "secrets/nobody"}, tmp_path)
+    with pytest.raises(ValueError, match=f'"{tmp_path}/secrets/nobody" does not exist$'):
+        secret({"file": f"{tmp_path}/secrets/nobody"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "written", [VALUE, f"{VALUE}/", f"./{VALUE}", f"/{VALUE}", f"//{VALUE}", f"nowhere/{VALUE}"]
+)
+def test_what_may_be_the_password_itself_is_not_named(tmp_path: Path, written: str) -> None:
+    with pytest.raises(ValueError, match="the file of the secret does not exist") as caught:
+        secret({"file": written}, tmp_path)
+    assert VALUE not in str(caught.value)
+
+
+def test_a_file_that_this_user_may_not_read_is_told_with_the_remedy(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ValueError, match="permission denied; the daemon's user must be able to read it"):
+        secret({"file": str(file)})
+
+
+def test_links_in_a_circle_are_no_fault_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    with pytest.raises(ValueError, match="cannot be read"):
+        secret({"file": "round"}, tmp_path)
+
+
+def test_without_systemd_a_credential_is_missed_only_when_it_is_looked_for() -> None:
+    found = Secret.from_table({"credential": "alice"}, base=Path("/"), environ={})
+    with pytest.raises(ValueError, match="the credential cannot be found: "):
+        found.check()
+    with pytest.raises(SecretError, match="credential alice cannot be found: "):
+        found.reveal()
