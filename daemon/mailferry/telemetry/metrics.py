@@ -144,7 +144,7 @@ class Metrics:
             return
         families = self._destination_families
         drop_children(families.deliveries, name, *DeliveryOutcome)
-        for family in (families.pauses, families.up, families.last_success):
+        for family in (families.pauses, families.up, families.last_success, families.message_age):
             drop_children(family, name)
 
     def add_etrn_node(self, name: str) -> None:
@@ -219,7 +219,7 @@ class Metrics:
         destination = self._destination(event.destination)
         destination.outcomes[DeliveryOutcome.ACCEPTED].inc()
         destination.last_success.set(self._clock())
-        self._daemon.message_age.observe(event.age_seconds)
+        destination.message_age.observe(event.age_seconds)
 
     def _deferred(self, event: events.MessageDeferred) -> None:
         self._maildrop(event.maildrop).outcomes[MessageOutcome.DEFERRED].inc()

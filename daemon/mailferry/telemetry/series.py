@@ -30,7 +30,11 @@ class MaildropFamilies:
             return Counter(f"mailferry_{name}", text, ["maildrop", *labels], registry=registry)
 
         self.polls = counter("polls_total", "Polls that ended, by how they ended.", "result")
-        self.messages = counter("messages_total", "Messages handled, by what became of them.", "outcome")
+        self.messages = counter(
+            "messages_total",
+            "What became of messages; relayed, deferred, rejected and in_doubt count attempts per destination.",
+            "outcome",
+        )
         self.octets = counter("message_octets_total", "Octets of messages that destinations accepted.")
         self.auth_rejections = counter("auth_rejections_total", "Logins that the server refused.")
         self.quit_unconfirmed = counter(
@@ -94,12 +98,19 @@ class DestinationFamilies:
             label,
             registry=registry,
         )
+        self.message_age = Histogram(
+            "mailferry_message_age_seconds",
+            "From the fetch of a message to its acceptance by the destination.",
+            label,
+            buckets=AGE_SECONDS,
+            registry=registry,
+        )
 
 
 class DestinationSeries:
     """The children of one destination."""
 
-    __slots__ = ("last_success", "outcomes", "pauses", "up")
+    __slots__ = ("last_success", "message_age", "outcomes", "pauses", "up")
 
     def __init__(self, families: DestinationFamilies, name: str) -> None:
         self.outcomes = {word: families.deliveries.labels(name, word) for word in DeliveryOutcome}
@@ -107,6 +118,7 @@ class DestinationSeries:
         self.up = families.up.labels(name)
         self.up.set(1)  # a route is trusted until it fails
         self.last_success = families.last_success.labels(name)
+        self.message_age = families.message_age.labels(name)
 
 
 class EtrnFamilies:
@@ -153,7 +165,6 @@ class DaemonSeries:
             return Gauge(f"mailferry_{name}", text, registry=registry)
 
         self.poll_duration = histogram("poll_duration_seconds", "How long polls took.", POLL_SECONDS)
-        self.message_age = histogram("message_age_seconds", "From fetch to acceptance.", AGE_SECONDS)
         self.commit_duration = histogram(
             "ledger_commit_duration_seconds", "How long synced commits took.", COMMIT_SECONDS
         )

@@ -91,13 +91,14 @@ def test_every_series_of_every_configured_name_is_there_from_the_start(
         for word in DeliveryOutcome:
             assert value(registry, "deliveries_total", destination=destination, outcome=word) == 0
         assert value(registry, "route_up", destination=destination) == 1
+        assert value(registry, "message_age_seconds_count", destination=destination) == 0
         assert value(registry, "route_pauses_total", destination=destination) == 0
         assert value(registry, "last_successful_delivery_timestamp_seconds", destination=destination) == 0
     for etrn in EtrnResult:
         assert value(registry, "etrn_requests_total", node="rnd.example.org", result=etrn) == 0
     assert value(registry, "last_successful_etrn_timestamp_seconds", node="rnd.example.org") == 0
     for name in (
-        "poll_duration_seconds_count", "message_age_seconds_count", "ledger_commit_duration_seconds_count",
+        "poll_duration_seconds_count", "ledger_commit_duration_seconds_count",
         "ledger_records_total", "ledger_failures_total", "memory_in_use_bytes", "schedule_lag_seconds",
     ):  # fmt: skip
         assert value(registry, name) == 0
@@ -180,7 +181,8 @@ def test_a_relayed_message(metrics: Metrics, registry: CollectorRegistry) -> Non
     assert value(registry, "message_octets_total", maildrop="alice") == 512
     assert value(registry, "deliveries_total", destination="office", outcome="accepted") == 1
     assert value(registry, "last_successful_delivery_timestamp_seconds", destination="office") == NOW
-    assert value(registry, "message_age_seconds_sum") == 0.2
+    assert value(registry, "message_age_seconds_sum", destination="office") == 0.2
+    assert value(registry, "message_age_seconds_count", destination="vault") == 0
     assert value(registry, "deliveries_total", destination="vault", outcome="accepted") == 0
 
 
@@ -353,6 +355,26 @@ def families(registry: CollectorRegistry) -> dict[str, tuple[str, str]]:
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     helps = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))
     return {name: (kind, helps[name]) for name, kind in kinds.items()}
+
+
+def test_the_help_says_what_is_counted_per_attempt(metrics: Metrics, registry: CollectorRegistry) -> None:
+    _, text = families(registry)["mailferry_messages_total"]
+    assert "relayed, deferred, rejected and in_doubt count attempts per destination" in text
+
+
+def test_the_page_says_how_many_series_a_name_has(metrics: Metrics, registry: CollectorRegistry) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    keys = [dict(labels) for _, labels in ours(registry)]
+    maildrop = sum(labels.get("maildrop") == "alice" for labels in keys)
+    destination = sum(labels.get("destination") == "office" for labels in keys)
+    assert f"A maildrop has {maildrop} series, a destination {destination}." in page
+
+
+def test_no_example_alert_waits_for_what_this_version_does_not_do() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    alerts = page.partition("```yaml")[2].partition("```")[0]
+    assert "mailferry_last_successful_poll_timestamp_seconds" in alerts
+    assert "mailferry_last_successful_etrn_timestamp_seconds" not in alerts
 
 
 def test_names_obey_prometheus_rules(metrics: Metrics, registry: CollectorRegistry) -> None:
