@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +15,19 @@ from mailferry.cli.wording import counted, local_time, span
 from mailferry.model import DeliveryRecord, DeliveryState, KnownMessage, MessageState
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mailferry.config import Settings
     from mailferry.ledger.queries import HistoryFilter
     from mailferry.ledger.reader import LedgerReader
 
 MOST = 10_000
 """What the ledger answers at most."""
+
+COMPACT_BELOW_COLUMNS = 120
+"""On a narrower screen a table would break every cell into many lines."""
+
+_STATES = ", ".join(MessageState)
 
 
 def history(  # noqa: PLR0917 - typer calls it by keyword
@@ -32,7 +39,14 @@ def history(  # noqa: PLR0917 - typer calls it by keyword
         str | None, typer.Option("--maildrop", "-m", metavar="NAME", help="Only of this maildrop.")
     ] = None,
     state: Annotated[
-        MessageState | None, typer.Option("--state", "-s", help="Only messages that stand there.")
+        str | None,
+        typer.Option(
+            "--state",
+            "-s",
+            metavar="STATE",
+            help=f"Only messages that stand there: {_STATES}.",
+            autocompletion=lambda: [each.value for each in MessageState],
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -48,7 +62,9 @@ def history(  # noqa: PLR0917 - typer calls it by keyword
     from mailferry.ledger.queries import HistoryFilter
 
     now = time.time()
-    wanted = HistoryFilter(maildrop=maildrop, text=text, state=state, since=_since(since, now), limit=limit)
+    wanted = HistoryFilter(
+        maildrop=maildrop, text=text, state=_state(state), since=_since(since, now), limit=limit
+    )
     messages = _ask(settings_from(config, check_secrets=False), wanted)
     if as_json:
         print_json({"messages": [_as_json(known) for known in messages]})
@@ -73,6 +89,13 @@ def _refuse_unknown(maildrop: str, settings: Settings, reader: LedgerReader) -> 
         raise typer.BadParameter(
             f"no such maildrop: {maildrop}; known are: {listed}", param_hint="--maildrop"
         )
+
+
+def _state(text: str | None) -> MessageState | None:
+    try:
+        return MessageState(text.lower()) if text is not None else None
+    except ValueError:
+        raise typer.BadParameter(f"must be one of {_STATES}", param_hint="--state") from None
 
 
 def _since(text: str | None, now: float) -> float | None:
@@ -144,6 +167,27 @@ def _iso(seconds: float | None) -> str | None:
 
 
 def _show(messages: Sequence[KnownMessage], limit: int, now: float) -> None:
+    console = screen()
+    if not messages:
+        console.print("No message fits.")
+    elif console.width < COMPACT_BELOW_COLUMNS:
+        for known in messages:
+            console.print(*_block(known, now), "", sep="\n", soft_wrap=True)
+    else:
+        console.print(_table(messages, now))
+    if messages:
+        console.print(_counted(len(messages), limit))
+
+
+def _counted(number: int, limit: int) -> str:
+    if number < limit:
+        return f"{counted(number, 'message')}."
+    return (
+        f"{number} messages, those that changed last." if number > 1 else "1 message, the last that changed."
+    )
+
+
+def _table(messages: Sequence[KnownMessage], now: float) -> Table:
     from rich.filesize import decimal
 
     from mailferry.telemetry.redaction import clean_text
@@ -152,20 +196,37 @@ def _show(messages: Sequence[KnownMessage], limit: int, now: float) -> None:
     for known in messages:
         message = known.message
         cells = (message.maildrop, message.sender, message.subject)
-        lines = [message.reason] if message.reason else []
-        lines += [_delivery_words(delivery, now) for delivery in known.deliveries]
         shown.add_row(
             local_time(message.updated_at),
             *(clean_text(cell) for cell in cells),
             decimal(message.size_octets),
             message.state.value,
-            "\n".join(clean_text(line) for line in lines),
+            "\n".join(_outcomes(known, now)),
         )
-    console = screen()
-    if messages:
-        console.print(shown)
-    more = f", the {limit} that changed last" if len(messages) == limit else ""
-    console.print(f"{counted(len(messages), 'message')}{more}." if messages else "No message fits.")
+    return shown
+
+
+def _block(known: KnownMessage, now: float) -> Iterator[str]:
+    """Yield the lines for one message: what happened when, which message it is, what became of it where."""
+    from rich.filesize import decimal
+
+    from mailferry.telemetry.redaction import clean_text
+
+    message = known.message
+    yield f"{local_time(message.updated_at)}  {message.state.value}  {clean_text(message.maildrop)}"
+    sender, subject = clean_text(message.sender) or "(none)", clean_text(message.subject) or "(none)"
+    yield f"  {sender}: {subject} ({decimal(message.size_octets)})"
+    for line in _outcomes(known, now):
+        yield f"  {line}"
+
+
+def _outcomes(known: KnownMessage, now: float) -> list[str]:
+    """Return the reason, if there is one, and a line for each destination."""
+    from mailferry.telemetry.redaction import clean_text
+
+    reason = known.message.reason
+    lines = ([reason] if reason else []) + [_delivery_words(each, now) for each in known.deliveries]
+    return [clean_text(line) for line in lines]
 
 
 def _delivery_words(delivery: DeliveryRecord, now: float) -> str:

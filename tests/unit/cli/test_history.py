@@ -125,7 +125,10 @@ def test_json_has_times_uidl_and_deliveries(command, config, mail) -> None:
 
 
 def test_a_cut_is_told(command, config, mail) -> None:
-    assert "1 message, the 1 that changed last.\n" in command("history", "-n", "1", "-c", config).out
+    assert command("history", "-n", "1", "-c", config).out.endswith("\n1 message, the last that changed.\n")
+    assert command("history", "-n", "2", "-c", config).out.endswith(
+        "\n2 messages, those that changed last.\n"
+    )
 
 
 def test_nothing_found_is_no_error(command, config, mail) -> None:
@@ -160,3 +163,27 @@ def test_commands_that_only_look_need_no_secret(command, folder, config, mail, n
         secret.unlink()
     assert command("check", "-c", config).code == ExitCode.CONFIG
     assert command(name, "-c", config).code in {0, ExitCode.FAILED}
+
+
+def test_a_state_that_there_is_not_is_told_in_our_words(command, config) -> None:
+    said = " ".join(command("history", "--state", "bogus", "-c", config).err.replace("│", " ").split())
+    assert "--state: must be one of deferred, accepted, delete-pending, rejected, skipped, gone" in said
+
+
+def test_a_narrow_screen_gets_a_block_for_each_message(command, config, mail, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    first, second, third, last = command("history", "-c", config).out.split("\n\n")
+    assert first.splitlines()[0].endswith("  accepted  alice")
+    assert first.splitlines()[1:] == [
+        "  Анна <ann@example.org>: Отчёт [bold] \\x1b[2J\\u202e (2.2 MB)",
+        "  hop: accepted: 250 2.0.0 Ok: queued as 4XYZ",
+    ]
+    assert second.splitlines()[2].startswith("  hop: deferred after 3 attempts, tried again in 10 min: 450")
+    assert third.splitlines()[2:] == ["  larger than max_size"]
+    assert last == "3 messages.\n"
+
+
+@pytest.mark.parametrize(("columns", "compact"), [("119", True), ("120", False)])
+def test_a_wide_screen_gets_a_table(command, config, mail, monkeypatch, columns, compact) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert ("destinations" not in command("history", "-c", config).out) is compact
