@@ -53,7 +53,10 @@ def history(  # noqa: PLR0917 - typer calls it by keyword
         typer.Option("--since", metavar="WHEN", help="Changed since: 90m, 2d, 2026-07-01, 2026-07-01T18:00."),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=MOST, help="Show so many, newest change first.")
+        int,
+        typer.Option(
+            "--limit", "-n", metavar="N", min=1, max=MOST, help="Show so many, newest change first."
+        ),
     ] = 50,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from mailferry.cli.check import check
@@ -21,15 +22,37 @@ from mailferry.cli.schema import schema
 from mailferry.cli.status import status
 from mailferry.cli.version import version
 
+
+class _FlagsWithoutType:
+    """Help that shows `--json`, not `--json <bool>`: some versions of typer take a flag's type for its value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:  # Any: typer brings its own click or uses the public one
+        """Return the parameters, with nothing to show behind flags."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the class beside it
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+                parameter.metavar = ""
+        return parameters
+
+
+class _Command(_FlagsWithoutType, TyperCommand):
+    """One command."""
+
+
+class _Group(_FlagsWithoutType, TyperGroup):
+    """The program with its commands."""
+
+
 app = typer.Typer(
     name="mailferry",
+    cls=_Group,
     no_args_is_help=True,
     # typer's own tracebacks show code, and could show local variables: see `faults`.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 for _command in (run, once, check, status, history, schema, sandbox, version):
-    app.command()(_command)
+    app.command(cls=_Command)(_command)
 
 
 def _print_version(wanted: bool) -> None:

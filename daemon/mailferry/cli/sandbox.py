@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 
-_Port = typer.Option(min=0, max=65535, help="0 takes a free one.")
+_Port = typer.Option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")
 
 
 def sandbox(

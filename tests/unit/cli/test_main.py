@@ -25,6 +25,7 @@ def test_help_names_every_command(command, words) -> None:
     ended = command(*words)
     assert ended.code == 0
     assert all(name in ended.out for name in COMMANDS)
+    assert "bool" not in ended.out.lower()
 
 
 def test_without_a_command_there_is_help_and_a_usage_error(command) -> None:
@@ -38,6 +39,8 @@ def test_every_command_explains_itself(command, name) -> None:
     ended = command(name, "--help")
     assert ended.code == 0
     assert f"Usage: mailferry {name}" in ended.out
+    assert "--help" in ended.out
+    assert "bool" not in ended.out.lower()
 
 
 def test_an_unknown_command_is_a_usage_error(command) -> None:
