@@ -8,6 +8,7 @@ server keep some input and one reply, no more.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 MAX_LINE_OCTETS = 12288
@@ -29,7 +30,7 @@ class LinkOwner(Protocol):
         """Start the handshake; ends in `link.tls_started`, or the link is dropped."""
 
 
-class LineLink(asyncio.Protocol):
+class LineLink(asyncio.Protocol, ABC):
     """Takes lines from a client, in order, and writes to it."""
 
     def __init__(self, owner: LinkOwner, *, idle_timeout_seconds: float) -> None:
@@ -87,25 +88,25 @@ class LineLink(asyncio.Protocol):
 
     # --- what a server adds -----------------------------------------------------
 
+    @abstractmethod
     def begin(self) -> None:
         """Greet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> None:
         """Release what the session held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def too_many_sessions(self) -> None:
         """Say so; the link closes after that."""
-        raise NotImplementedError
 
+    @abstractmethod
     def line_received(self, line: bytes) -> None:
         """Run one line, which comes without its line end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def line_too_long(self) -> None:
         """Say so; the link closes after that."""
-        raise NotImplementedError
 
     def take(self) -> bool:
         """Take one unit of input, a line; False when there is not a whole one."""
