@@ -32,7 +32,7 @@ from mailferry.protocol.smtp_transaction import Transaction, TransactionFinished
 
 _bugs = logging.getLogger("mailferry.bugs")
 
-PATIENCE_SECONDS = 0.25
+PATIENCE_SECONDS = 1.0
 """Without progress for this long, another session is opened for what waits."""
 
 IDLE_SECONDS = 10.0

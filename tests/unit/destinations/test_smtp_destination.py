@@ -252,7 +252,7 @@ async def test_a_further_session_that_is_not_to_be_had_is_not_asked_for_all_the_
     hop.submit(reports.order("b"))
     await turns()
     connector.error = HopError("too many connections")
-    for _ in range(30):
+    for _ in range(8):
         clock(module.PATIENCE_SECONDS * 1.1)
         hop._look_again()
         await turns()
