@@ -34,7 +34,7 @@ from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
 from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.net.trace import Direction, Trace, no_trace
-from mailferry.policy.plan import Oversize, Retention
+from mailferry.policy.plan import Oversize, Rejected, Retention
 from mailferry.ports import Destination, Emit
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.schedule import Schedule, Timetable
@@ -193,6 +193,8 @@ class Application:
             prefetch=settings.prefetch,
             max_size_octets=settings.max_size,
             oversize=Oversize(settings.oversize),
+            rejected=Rejected(settings.rejected),
+            max_hops=settings.max_hops,
         )
         credentials = _credentials(settings)
         assert credentials is not None  # a maildrop's username is required

@@ -128,5 +128,9 @@ class HopAuthenticationError(HopError):
     """The next hop refused our credentials."""
 
 
+class QuarantineError(MailferryError):
+    """The quarantine could not be read or written; the message stays where it was."""
+
+
 class StoreError(MailferryError):
     """The ledger or its journal could not be read or written; never swallowed."""

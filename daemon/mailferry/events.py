@@ -185,6 +185,29 @@ class MessageRejected(MessageEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageQuarantined(MessageEvent):
+    """A message that was refused for good lies in the quarantine, synced to disk."""
+
+    name: ClassVar[str] = "message.quarantined"
+    level: ClassVar[Level] = "error"
+    entry: str
+    """Its name for `mailferry quarantine show`."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineFailed(Event):
+    """A refused message could not be put into the quarantine; it stays on the server."""
+
+    name: ClassVar[str] = "quarantine.failed"
+    level: ClassVar[Level] = "error"
+    maildrop: str
+    poll_id: str
+    uidl: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageFetchFailed(Event):
     """The server listed a message but did not hand it over."""
 
@@ -213,12 +236,27 @@ class MessageSkipped(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageRecognised(Event):
-    """A message without a usable unique-id turned out to be one that we had."""
+    """A message that its unique-id did not tell turned out to be one that we had."""
 
     name: ClassVar[str] = "message.recognised"
     maildrop: str
     poll_id: str
     uidl: str
+    known_as: str = ""
+    """The unique-id that it had before, if it had one."""
+
+
+@dataclass(frozen=True, slots=True)
+class UidlsChanged(Event):
+    """The server has given new unique-ids: old messages were recognised, none of them is relayed again."""
+
+    name: ClassVar[str] = "maildrop.uidls_changed"
+    level: ClassVar[Level] = "warning"
+    maildrop: str
+    poll_id: str
+    recognised: int
+    unrecognised: int
+    """Messages that the ledger knew and that are no longer listed, under whatever unique-id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +287,58 @@ class LedgerRecovered(Event):
     name: ClassVar[str] = "ledger.recovered"
     level: ClassVar[Level] = "warning"
     records: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRestored(Event):
+    """The ledger was damaged or missing and was put together again from the copy beside it."""
+
+    name: ClassVar[str] = "ledger.restored"
+    level: ClassVar[Level] = "error"
+    reason: str
+    copied_at: float
+    records: int
+    """Rows that had changed since the copy and came from the log of changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCopied(Event):
+    """A copy of the ledger was made, checked and synced."""
+
+    name: ClassVar[str] = "ledger.copied"
+    level: ClassVar[Level] = "debug"
+    duration_seconds: float
+    size_octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJumped(Event):
+    """The system's clock was set: nothing is deleted because of its age for a while."""
+
+    name: ClassVar[str] = "clock.jumped"
+    level: ClassVar[Level] = "warning"
+    jump_seconds: float
+    """Negative when it was set back."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeSent(Event):
+    """The summary for the operator was accepted by its next hop."""
+
+    name: ClassVar[str] = "notice.sent"
+    recipient: str
+    items: int
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeFailed(Event):
+    """The summary for the operator could not be handed over; it is tried again."""
+
+    name: ClassVar[str] = "notice.failed"
+    level: ClassVar[Level] = "warning"
+    recipient: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,9 @@ class MessageState(StrEnum):
     """Proven permanent refusal of this message; kept on the server."""
     SKIPPED = "skipped"
     """Deliberately not fetched (too large); the row says why."""
+    MISSING = "missing"
+    """Delivered, and no longer listed though we did not delete it: kept in mind for
+    a while, so that it is recognised when the server shows it again under another UIDL."""
     GONE = "gone"
     """No longer on the server; the row is history and its UIDL may come again."""
 
@@ -106,6 +109,29 @@ class KnownMessage:
 
     message: MessageRecord
     deliveries: tuple[DeliveryRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineEntry:
+    """A message that was refused for good, taken off its server and kept by us.
+
+    Attributes:
+        name: what commands call it; unique in the quarantine, made of safe characters.
+        message: its row as it was then, with From, To and Subject decoded.
+        deliveries: what became of it at each destination; the refused ones say why.
+        envelope_sender: the reverse-path; empty for the null one.
+        fetched_at: seconds since the epoch; `fetched_from` and `fetched_with` as in
+            `FetchedMessage`.
+    """
+
+    name: str
+    message: MessageRecord
+    deliveries: tuple[DeliveryRecord, ...]
+    envelope_sender: str
+    fetched_at: float
+    fetched_from: str
+    fetched_with: str
+    quarantined_at: float
 
 
 class StandingKind(StrEnum):

@@ -13,11 +13,14 @@ from typing import Protocol
 from mailferry.events import Event
 from mailferry.model import (
     Delivery,
+    DeliveryRecord,
     DestinationName,
+    FetchedMessage,
     KnownMessage,
     LedgerRecord,
     ListedMessage,
     MaildropName,
+    MessageRecord,
     StandingKind,
     StandingRecord,
     Uidl,
@@ -50,6 +53,12 @@ class Ledger(Protocol):
     async def save(self, records: Sequence[LedgerRecord]) -> None:
         """Do as `commit` does, awaitable."""
 
+    async def adopt(self, records: Sequence[MessageRecord]) -> None:
+        """Write rows whose UIDL has changed; they may take over each other's UIDLs.
+
+        All or nothing, and synced when it returns.
+        """
+
     async def known_messages(self, maildrop: MaildropName) -> Mapping[Uidl, KnownMessage]:
         """Return every message of the maildrop that is not gone."""
 
@@ -58,6 +67,21 @@ class Ledger(Protocol):
 
     async def standings(self) -> Mapping[tuple[StandingKind, str], StandingRecord]:
         """Return all standings."""
+
+
+class Quarantine(Protocol):
+    """Where messages go that every way was closed to."""
+
+    async def put(
+        self, message: FetchedMessage, record: MessageRecord, deliveries: Sequence[DeliveryRecord]
+    ) -> str:
+        """Keep a message and the reasons beside it, synced to disk; return its name.
+
+        The same message put twice is the same entry.
+
+        Raises:
+            QuarantineError: it could not be written.
+        """
 
 
 class Destination(Protocol):

@@ -365,6 +365,14 @@ class FakeLedger:
             if m.maildrop == maildrop
         }
 
+    async def adopt(self, records: Sequence[MessageRecord]) -> None:
+        await asyncio.sleep(0)
+        error = self._write(records)
+        text = " ".join(map(row_text, records))
+        self._effects.append(f"{'adopted' if error is None else 'failed'} {text}")
+        if error is not None:
+            raise error
+
     async def prune(self, before: float) -> int:
         await asyncio.sleep(0)
         self.pruned.append(before)

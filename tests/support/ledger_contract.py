@@ -99,6 +99,23 @@ def numbers(found: Sequence[KnownMessage]) -> list[int]:
 class LedgerContract:
     """The tests; every name says what is promised."""
 
+    async def test_adopted_rows_may_exchange_their_uidls(self, ledger: SqlLedger) -> None:
+        first, second = message(1, b"one"), message(2, b"two")
+        await ledger.save([first, second, delivery(1)])
+        await ledger.adopt(
+            [replace(first, uidl=Uidl(b"two"), updated_at=2000.0), replace(second, uidl=Uidl(b"one"))]
+        )
+        known = await ledger.known_messages(ALICE)
+        assert {uidl: entry.message.message_id for uidl, entry in known.items()} == {b"two": 1, b"one": 2}
+        assert known[Uidl(b"two")].deliveries == (delivery(1),)
+
+    async def test_an_adoption_that_contradicts_the_ledger_changes_nothing(self, ledger: SqlLedger) -> None:
+        rows = [message(1, b"one"), message(2, b"two"), message(3, b"three")]
+        await ledger.save(rows)
+        with pytest.raises(StoreError):
+            await ledger.adopt([replace(rows[0], uidl=Uidl(b"new")), replace(rows[1], uidl=Uidl(b"three"))])
+        assert set(await ledger.known_messages(ALICE)) == {b"one", b"two", b"three"}
+
     async def test_rows_come_back_as_they_were_given(self, ledger: SqlLedger) -> None:
         given = (
             message(2**62 + 1, b"\xff\x00 \x80"),

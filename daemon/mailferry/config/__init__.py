@@ -14,6 +14,7 @@ from mailferry.config.models import (
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
+    NoticeSettings,
     Settings,
     SmtpDestinationSettings,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "MaildirDestinationSettings",
     "MaildropDefaults",
     "MaildropSettings",
+    "NoticeSettings",
     "Secret",
     "Settings",
     "SmtpDestinationSettings",

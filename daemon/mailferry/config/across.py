@@ -41,6 +41,7 @@ def prepare(data: Mapping[str, Any], *, check_secrets: bool = True) -> Tables:
     for maildrop in _named(tables, "maildrop"):
         _inherit(maildrop, tables.get("defaults"))
         _refuse_unknown_destinations(maildrop, tables.get("destination"))
+    _refuse_unknown_notice_way(tables.get("notice"), tables.get("destination"))
     if check_secrets:
         for section in NAMED_SECTIONS:
             for table in _named(tables, section):
@@ -108,6 +109,20 @@ def _refuse_unknown_destinations(maildrop: Tables, destinations: object) -> None
         if reason:
             maildrop["deliver"] = Refused(f"entry {number} {reason}")
             return
+
+
+def _refuse_unknown_notice_way(notice: object, destinations: object) -> None:
+    """The summary needs an SMTP server; an archive has no reader."""
+    if not isinstance(notice, dict) or not isinstance(notice.get("destination"), str):
+        return
+    name = notice["destination"]
+    defined = destinations if isinstance(destinations, dict) else {}
+    reason = _why_not(name, defined)
+    table = defined.get(name)
+    if not reason and isinstance(table, dict) and table.get("type", "smtp") != "smtp":
+        reason = f'names the destination "{name}", which is no SMTP server'
+    if reason:
+        notice["destination"] = Refused(reason)
 
 
 def _why_not(name: str, defined: Mapping[str, object]) -> str:

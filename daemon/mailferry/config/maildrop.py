@@ -26,6 +26,7 @@ from mailferry.config.units import DURATION_PATTERN, format_duration, parse_dura
 Tls = Literal["implicit", "starttls", "none"]
 MaildropAuth = Literal["auto", "user", "apop", "plain", "login", "cram-md5", "scram-sha-256", "xoauth2"]
 Oversize = Literal["skip", "headers"]
+Rejected = Literal["keep", "quarantine"]
 
 TlsMode = Annotated[Tls, choice(Tls)]
 Wait = Annotated[float, seconds(0.1, 3600)]
@@ -112,6 +113,13 @@ class MaildropDefaults(Table):
     oversize: Annotated[Oversize, choice(Oversize)] = Field(
         "skip",
         description="Leave larger messages on the server, or relay their headers with a note of the size.",
+    )
+    rejected: Annotated[Rejected, choice(Rejected)] = Field(
+        "keep",
+        description="Leave a message that a destination refused for good on the server, or move it to the quarantine.",
+    )
+    max_hops: Annotated[int, count(5, 1000)] = Field(
+        100, description="Received fields from which on a message is taken to run in a loop and is refused."
     )
     auth: Annotated[MaildropAuth, choice(MaildropAuth)] = Field(
         "auto", description="How to log in; auto takes the strongest way that the server offers."

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mailferry.config.across import prepare
@@ -32,7 +32,7 @@ from mailferry.config.kinds import (
     seconds,
 )
 from mailferry.config.maildrop import MaildropDefaults, MaildropSettings
-from mailferry.config.network_kinds import EhloName, TableName, is_ip_address
+from mailferry.config.network_kinds import EhloName, MailAddress, TableName, is_ip_address
 
 __all__ = [
     "DaemonSettings",
@@ -43,6 +43,7 @@ __all__ = [
     "MaildirDestinationSettings",
     "MaildropDefaults",
     "MaildropSettings",
+    "NoticeSettings",
     "Settings",
     "SmtpDestinationSettings",
     "SmtpLinkSettings",
@@ -107,6 +108,10 @@ class DaemonSettings(Table):
     memory_budget: Annotated[int, octets(1 << 20, 1 << 40)] = Field(
         256 << 20, description="Fetched messages in memory, all maildrops together, at most."
     )
+    spool_threshold: Annotated[int, octets(1 << 16, 1 << 40)] = Field(
+        4 << 20,
+        description="Messages larger than this lie in a file in `state_dir` while they are under way, not in memory.",
+    )
     start_rate: Annotated[float, rate(0.01, 10_000)] = Field(
         20.0, description="First polls per second after the start, so that not all maildrops begin at once."
     )
@@ -145,6 +150,25 @@ class HttpSettings(Table):
         return int(self.listen.rpartition(":")[2]) if self.listen else None
 
 
+class NoticeSettings(Table):
+    """A summary by mail for the operator: what was refused, quarantined, in doubt or cannot be polled."""
+
+    to: MailAddress | None = Field(None, description="Who gets the summary; unset: nobody.")
+    destination: TableName | None = Field(
+        None, validate_default=True, description="The SMTP destination whose server takes the summary."
+    )
+    every: Annotated[float, seconds(60, 366 * 86400)] = Field(
+        3600.0, description="At most one summary in this time, and none when there is nothing to tell."
+    )
+
+    @field_validator("destination")
+    @classmethod
+    def _both_or_neither(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if "to" in info.data and (name is None) != (info.data["to"] is None):
+            raise ValueError("must be set together with to: the summary needs a reader and a way")
+        return name
+
+
 class LedgerSettings(Table):
     """The ledger, which remembers every message."""
 
@@ -167,6 +191,9 @@ class Settings(BaseSettings):
 
     daemon: DaemonSettings = Field(DaemonSettings(), description="The daemon as a whole.")
     http: HttpSettings = Field(HttpSettings(), description="Metrics, health and status over HTTP.")
+    notice: NoticeSettings = Field(
+        NoticeSettings(), description="A summary by mail for the operator: what needs a person."
+    )
     ledger: LedgerSettings = Field(LedgerSettings(), description="The ledger, which remembers every message.")
     defaults: MaildropDefaults = Field(
         MaildropDefaults(), description="What every maildrop inherits unless it says otherwise."

@@ -230,6 +230,7 @@ Sender = Annotated[
     Kind('`"original"`, `"null"` or a mail address', _sender, _string),
 ]
 Addresses = Annotated[tuple[str, ...], list_of(parse_address, "list of mail addresses", _string)]
+MailAddress = Annotated[str, Kind("mail address", parse_address, _string)]
 EtrnNodes = Annotated[tuple[str, ...], list_of(_etrn_node, "list of ETRN nodes", _string)]
 EhloName = Annotated[str, Kind("host name", _ehlo_name, _string)]
 TableName = Annotated[str, Kind("name", parse_name, {"type": "string", "pattern": NAME_PATTERN})]

@@ -28,6 +28,7 @@ from mailferry.config.models import (
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
+    NoticeSettings,
     Settings,
     SmtpDestinationSettings,
 )
@@ -58,6 +59,7 @@ _MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "daemon": DaemonSettings,
         "http": HttpSettings,
         "ledger": LedgerSettings,
+        "notice": NoticeSettings,
         "defaults": MaildropDefaults,
         "maildrop": MaildropSettings,
         "etrn": EtrnSettings,

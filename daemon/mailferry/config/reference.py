@@ -14,6 +14,7 @@ from mailferry.config.models import (
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
+    NoticeSettings,
     SmtpDestinationSettings,
 )
 
@@ -21,6 +22,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], frozenset[str], str], ...] = (
     ("`[daemon]`", DaemonSettings, frozenset(), ""),
     ("`[http]`", HttpSettings, frozenset(), ""),
     ("`[ledger]`", LedgerSettings, frozenset(), ""),
+    ("`[notice]`", NoticeSettings, frozenset(), ""),
     (
         "`[maildrop.NAME]`",
         MaildropSettings,

@@ -23,6 +23,7 @@ from mailferry.config.models import (
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
+    NoticeSettings,
     Settings,
     SmtpDestinationSettings,
 )
@@ -35,6 +36,7 @@ SINGLE_TABLES: Mapping[str, type[BaseModel]] = {
     "daemon": DaemonSettings,
     "http": HttpSettings,
     "ledger": LedgerSettings,
+    "notice": NoticeSettings,
     "defaults": MaildropDefaults,
 }
 NAMED_TABLES: Mapping[str, tuple[type[BaseModel], ...]] = {

@@ -27,7 +27,7 @@ from mailferry.ledger.queries import Counts, HistoryFilter, Standings
 from mailferry.ledger.rows import RecordKey, record_key
 from mailferry.ledger.sqlite import open_database
 from mailferry.ledger.worker import Batch, Done, Order, SqlWorker
-from mailferry.ledger.writes import Replayed, prune_slice, replay_records
+from mailferry.ledger.writes import Replayed, adopt_messages, prune_slice, replay_records
 from mailferry.model import KnownMessage, LedgerRecord, MaildropName, MessageRecord, Uidl
 from mailferry.ports import Emit
 
@@ -121,6 +121,16 @@ class SqlLedger:
 
         self._order(records, done, urgent=True)
         await future
+
+    async def adopt(self, records: Sequence[MessageRecord]) -> None:
+        """Write rows whose UIDL has changed; they may take over each other's UIDLs.
+
+        Raises:
+            StoreError: they could not be written; all stand as they were.
+        """
+        # A frame of such a row under its old UIDL would contradict the new ones in a replay.
+        self._journal.clear()
+        await self._run(lambda connection: adopt_messages(connection, records))
 
     async def known_messages(self, maildrop: MaildropName) -> dict[Uidl, KnownMessage]:
         """Return every message of the maildrop that is not gone, by UIDL.

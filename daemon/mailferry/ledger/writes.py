@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mailferry.ledger.dialect import upsert
@@ -63,6 +63,16 @@ def write_records(connection: Connection, records: Collection[LedgerRecord]) -> 
         STANDING,
         [standing_row(record) for record in records if isinstance(record, StandingRecord)],
     )
+
+
+def adopt_messages(connection: Connection, records: Sequence[MessageRecord]) -> None:
+    """Write rows under new UIDLs, which others of them may have had until now."""
+    numbers = [record.message_id for record in records]
+    for first in range(0, len(numbers), _SLICE):
+        # Out of the way of the unique index, for no longer than this transaction.
+        ours = MESSAGE.c.message_id.in_(numbers[first : first + _SLICE])
+        connection.execute(update(MESSAGE).where(ours).values(state=MessageState.GONE.value))
+    write_records(connection, records)
 
 
 def replay_records(connection: Connection, groups: Sequence[Sequence[LedgerRecord]]) -> Replayed:

@@ -30,6 +30,14 @@ class Oversize(StrEnum):
     """Relay the header only, with a note of the size."""
 
 
+class Rejected(StrEnum):
+    """What to do with a message that was refused for good."""
+
+    KEEP = "keep"
+    QUARANTINE = "quarantine"
+    """Take it off the server once it lies in the quarantine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """When a message that every destination accepted is deleted.

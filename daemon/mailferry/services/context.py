@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mailferry.model import DestinationName, MaildropName, MessageId
-from mailferry.policy.plan import Oversize, Retention
+from mailferry.policy.plan import Oversize, Rejected, Retention
 from mailferry.ports import Clock, Destination, Emit, Ledger
 from mailferry.services.budget import MemoryBudget
 
@@ -66,3 +66,5 @@ class MaildropPolicy:
     prefetch: int = 32
     max_size_octets: int = 0
     oversize: Oversize = Oversize.SKIP
+    rejected: Rejected = Rejected.KEEP
+    max_hops: int = 100

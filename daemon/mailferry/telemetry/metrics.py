@@ -129,7 +129,7 @@ class Metrics:
         drop_children(families.polls, name, *PollResult)
         drop_children(families.messages, name, *MessageOutcome)
         for family in (
-            families.octets, families.auth_rejections, families.quit_unconfirmed,
+            families.octets, families.auth_rejections, families.quit_unconfirmed, families.uidls_changed,
             families.last_success, families.last_failure, families.waiting, families.size,
         ):  # fmt: skip
             drop_children(family, name)
@@ -187,10 +187,18 @@ class Metrics:
             events.MessageFetchFailed: self._fetch_failed,
             events.MessageSkipped: self._skipped,
             events.MessageRecognised: self._recognised,
+            events.UidlsChanged: self._uidls_changed,
+            events.MessageQuarantined: self._quarantined,
+            events.QuarantineFailed: self._quarantine_failed,
             events.RoutePaused: self._route_paused,
             events.RouteResumed: self._route_resumed,
             events.LedgerCommitted: self._ledger_committed,
             events.LedgerFailed: self._ledger_failed,
+            events.LedgerRestored: self._ledger_restored,
+            events.LedgerCopied: self._ledger_copied,
+            events.ClockJumped: self._clock_jumped,
+            events.NoticeSent: self._notice_sent,
+            events.NoticeFailed: self._notice_failed,
         }
 
     def _poll_finished(self, event: events.PollFinished) -> None:
@@ -242,6 +250,15 @@ class Metrics:
     def _recognised(self, event: events.MessageRecognised) -> None:
         self._maildrop(event.maildrop).outcomes[MessageOutcome.RECOGNISED].inc()
 
+    def _uidls_changed(self, event: events.UidlsChanged) -> None:
+        self._maildrop(event.maildrop).uidls_changed.inc()
+
+    def _quarantined(self, event: events.MessageQuarantined) -> None:
+        self._maildrop(event.maildrop).outcomes[MessageOutcome.QUARANTINED].inc()
+
+    def _quarantine_failed(self, _event: events.QuarantineFailed) -> None:
+        self._daemon.quarantine_failures.inc()
+
     def _route_paused(self, event: events.RoutePaused) -> None:
         series = self._destination(event.destination)
         series.pauses.inc()
@@ -256,6 +273,21 @@ class Metrics:
 
     def _ledger_failed(self, _event: events.LedgerFailed) -> None:
         self._daemon.ledger_failures.inc()
+
+    def _ledger_restored(self, _event: events.LedgerRestored) -> None:
+        self._daemon.ledger_restored.inc()
+
+    def _ledger_copied(self, _event: events.LedgerCopied) -> None:
+        self._daemon.ledger_copied_at.set(self._clock())
+
+    def _clock_jumped(self, _event: events.ClockJumped) -> None:
+        self._daemon.clock_jumps.inc()
+
+    def _notice_sent(self, _event: events.NoticeSent) -> None:
+        self._daemon.notices.inc()
+
+    def _notice_failed(self, _event: events.NoticeFailed) -> None:
+        self._daemon.notice_failures.inc()
 
 
 def _add_process_collectors(registry: CollectorRegistry) -> None:

@@ -15,6 +15,7 @@ class MessageOutcome(StrEnum):
     IN_DOUBT = "in_doubt"
     FETCH_FAILED = "fetch_failed"
     RECOGNISED = "recognised"
+    QUARANTINED = "quarantined"
 
 
 class DeliveryOutcome(StrEnum):

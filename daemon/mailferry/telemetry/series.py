@@ -40,6 +40,7 @@ class MaildropFamilies:
         self.quit_unconfirmed = counter(
             "quit_unconfirmed_total", "Sessions whose deletions QUIT did not confirm."
         )
+        self.uidls_changed = counter("uidls_changed_total", "Polls that found new UIDLs on known messages.")
         self.last_success = gauge(
             "last_successful_poll_timestamp_seconds", "When a poll last went well; 0 when never."
         )
@@ -55,7 +56,7 @@ class MaildropSeries:
 
     __slots__ = (
         "auth_rejections", "last_failure", "last_success", "octets", "outcomes", "quit_unconfirmed",
-        "results", "size", "waiting",
+        "results", "size", "uidls_changed", "waiting",
     )  # fmt: skip
 
     def __init__(self, families: MaildropFamilies, name: str) -> None:
@@ -66,6 +67,7 @@ class MaildropSeries:
         self.octets = families.octets.labels(name)
         self.auth_rejections = families.auth_rejections.labels(name)
         self.quit_unconfirmed = families.quit_unconfirmed.labels(name)
+        self.uidls_changed = families.uidls_changed.labels(name)
         self.last_success = families.last_success.labels(name)
         self.last_failure = families.last_failure.labels(name)
         self.waiting = families.waiting.labels(name)
@@ -170,6 +172,19 @@ class DaemonSeries:
         )
         self.ledger_records = counter("ledger_records_total", "Rows written to the ledger.")
         self.ledger_failures = counter("ledger_failures_total", "Failures to write the ledger.")
+        self.ledger_copied_at = gauge(
+            "ledger_copy_timestamp_seconds",
+            "When the copy of the ledger was last made; 0 when not since the start.",
+        )
+        self.ledger_restored = counter(
+            "ledger_restored_total", "Starts that had to take the copy of the ledger."
+        )
+        self.quarantine_failures = counter(
+            "quarantine_failures_total", "Messages that could not be put there."
+        )
+        self.clock_jumps = counter("clock_jumps_total", "Times the system's clock was set.")
+        self.notices = counter("notices_sent_total", "Summaries for the operator that were accepted.")
+        self.notice_failures = counter("notice_failures_total", "Summaries for the operator that failed.")
         self.start_time = gauge("start_time_seconds", "When the daemon was started.")
         self.memory_in_use = gauge("memory_in_use_bytes", "Message content held in memory, of the budget.")
         self.schedule_lag = gauge("schedule_lag_seconds", "How late the most overdue poll is.")

@@ -167,7 +167,9 @@ def test_commands_that_only_look_need_no_secret(command, folder, config, mail, n
 
 def test_a_state_that_there_is_not_is_told_in_our_words(command, config) -> None:
     said = " ".join(command("history", "--state", "bogus", "-c", config).err.replace("│", " ").split())
-    assert "--state: must be one of deferred, accepted, delete-pending, rejected, skipped, gone" in said
+    assert (
+        "--state: must be one of deferred, accepted, delete-pending, rejected, skipped, missing, gone" in said
+    )
 
 
 def test_a_narrow_screen_gets_a_block_for_each_message(command, config, mail, monkeypatch) -> None:

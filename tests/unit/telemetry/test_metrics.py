@@ -63,10 +63,11 @@ def ours(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], 
     }
 
 
-MESSAGE: dict[str, Any] = {
+ABOUT: dict[str, Any] = {
     "maildrop": "alice", "poll_id": "p", "uidl": "u", "size_octets": 512, "sender": "", "recipient": "",
-    "subject": "", "destination": "office", "attempt": 1,
+    "subject": "",
 }  # fmt: skip
+MESSAGE: dict[str, Any] = {**ABOUT, "destination": "office", "attempt": 1}
 
 
 def finished(result: str = "ok", **counts: Any) -> events.PollFinished:
@@ -234,7 +235,26 @@ def test_a_message_that_a_destination_did_not_take(
             "quit_unconfirmed_total",
             {"maildrop": "alice"},
         ),
+        (
+            events.UidlsChanged(maildrop="alice", poll_id="p", recognised=3, unrecognised=1),
+            "uidls_changed_total",
+            {"maildrop": "alice"},
+        ),
+        (
+            events.MessageQuarantined(**ABOUT, entry="e", reason="no"),
+            "messages_total",
+            {"maildrop": "alice", "outcome": "quarantined"},
+        ),
+        (
+            events.QuarantineFailed(maildrop="alice", poll_id="p", uidl="u", error="disk full"),
+            "quarantine_failures_total",
+            {},
+        ),
         (events.LedgerFailed(error="disk full"), "ledger_failures_total", {}),
+        (events.LedgerRestored(reason="cut", copied_at=0.0, records=1), "ledger_restored_total", {}),
+        (events.ClockJumped(jump_seconds=-7200.0), "clock_jumps_total", {}),
+        (events.NoticeSent(recipient="p@example.org", items=1, receipt="ok"), "notices_sent_total", {}),
+        (events.NoticeFailed(recipient="p@example.org", error="421"), "notice_failures_total", {}),
     ],
 )
 def test_what_is_only_counted(
@@ -260,6 +280,11 @@ def test_a_commit(metrics: Metrics, registry: CollectorRegistry) -> None:
     metrics.observe(events.LedgerCommitted(records=5, duration_seconds=0.004))
     assert value(registry, "ledger_records_total") == 5
     assert value(registry, "ledger_commit_duration_seconds_sum") == 0.004
+
+
+def test_a_copy_of_the_ledger_has_its_time(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.observe(events.LedgerCopied(duration_seconds=0.1, size_octets=4096))
+    assert value(registry, "ledger_copy_timestamp_seconds") > 0
 
 
 def test_each_event_is_counted_or_left_out_on_purpose(metrics: Metrics) -> None:
