@@ -18,6 +18,7 @@ from mailferry.model import (
     DeliveryRecord,
     DeliveryReport,
     DestinationName,
+    FetchedMessage,
     KnownMessage,
     LedgerRecord,
     ListedMessage,
@@ -270,6 +271,29 @@ class FakeDestination:
         if isinstance(report, Exception):
             raise report
         return report
+
+
+# -- the quarantine ------------------------------------------------------------
+
+
+class FakeQuarantine:
+    """Implements `ports.Quarantine`; `error` is raised in place of storing."""
+
+    def __init__(self, effects: list[str]) -> None:
+        self.error: Exception | None = None
+        self.entries: dict[str, tuple[FetchedMessage, MessageRecord, tuple[DeliveryRecord, ...]]] = {}
+        self._effects = effects
+
+    async def put(
+        self, message: FetchedMessage, record: MessageRecord, deliveries: Sequence[DeliveryRecord]
+    ) -> str:
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        name = f"{record.maildrop}-{record.message_id}"
+        self.entries[name] = (message, record, tuple(deliveries))
+        self._effects.append(f"confine {record.uidl.decode()}")
+        return name
 
 
 # -- the ledger ----------------------------------------------------------------

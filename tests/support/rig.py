@@ -11,7 +11,7 @@ from mailferry.model import DestinationName, MessageId
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.poll import Poll, PollReport
-from support.fakes import ALICE, FakeDestination, FakeLedger, FakeMail, FakeMaildrop
+from support.fakes import ALICE, FakeDestination, FakeLedger, FakeMail, FakeMaildrop, FakeQuarantine
 from support.virtual_time import FakeClock, settle
 
 
@@ -26,6 +26,7 @@ class Rig:
         self.maildrop = FakeMaildrop(list(mails), self.effects)
         self.to = {name: FakeDestination(name, self.effects) for name in to}
         self.budget = MemoryBudget(budget)
+        self.quarantine = FakeQuarantine(self.effects)
         self.policy = MaildropPolicy(ALICE, "pop.example.net", tuple(map(DestinationName, to)))
         numbers = iter(range(1, 1_000_000))
         self.around = Surroundings(
@@ -34,6 +35,7 @@ class Rig:
             budget=self.budget,
             emit=self.events.append,
             clock=self.clock,
+            quarantine=self.quarantine,
             chance=lambda: 0.5,
             new_message_id=lambda: MessageId(next(numbers)),
         )

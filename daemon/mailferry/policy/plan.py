@@ -72,6 +72,8 @@ class PlanRules:
     retention: Retention
     max_size_octets: int = 0
     oversize: Oversize = Oversize.SKIP
+    quarantine: bool = False
+    """Whether refused messages are moved to the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class FetchOrder:
-    """Fetch this message for these destinations.
+    """Fetch this message for these destinations; for none: to put it into the quarantine.
 
     `uidl` is None when only the content can tell which message this is.
     """
@@ -198,7 +200,7 @@ def _plan_one(
         case MessageState.SKIPPED:
             _plan_skipped(plan, message, known, rules, now)
         case MessageState.REJECTED:
-            plan.waiting += 1
+            _plan_rejected(plan, message, known, rules, now)
         case MessageState.GONE:  # the ledger does not list these
             _plan_new(plan, message, rules)
 
@@ -233,6 +235,15 @@ def _plan_due(plan: Plan, message: Identified, known: KnownMessage, rules: PlanR
     targets = due_destinations(known.deliveries, _open_destinations(rules), now)
     if targets:
         plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known, too_large))
+
+
+def _plan_rejected(
+    plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules, now: float
+) -> None:
+    """Leave it, or fetch it for no destination: such an order is for the quarantine."""
+    plan.waiting += 1
+    if rules.quarantine and known.message.next_fetch_at <= now and not _is_too_large(message.listed, rules):
+        plan.fetch.append(FetchOrder(message.listed, message.uidl, (), known))
 
 
 def _plan_accepted(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mailferry.model import DestinationName, MaildropName, MessageId
 from mailferry.policy.plan import Oversize, Rejected, Retention
-from mailferry.ports import Clock, Destination, Emit, Ledger
+from mailferry.ports import Clock, Destination, Emit, Ledger, Quarantine
 from mailferry.services.budget import MemoryBudget
 
 
@@ -44,6 +44,7 @@ class Surroundings:
     budget: MemoryBudget
     emit: Emit
     clock: Clock
+    quarantine: Quarantine | None = None
     chance: Callable[[], float] = random.random
     new_message_id: Callable[[], MessageId] = field(default_factory=MessageIds)
 
@@ -68,3 +69,5 @@ class MaildropPolicy:
     oversize: Oversize = Oversize.SKIP
     rejected: Rejected = Rejected.KEEP
     max_hops: int = 100
+    by_host: str = ""
+    """Our own name in Received fields, by which a loop is seen."""

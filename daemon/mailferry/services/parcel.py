@@ -37,10 +37,22 @@ class Parcel:
         self.listed: ListedMessage = order.listed
         self.header_only = order.header_only
         self.under_way: set[DestinationName] = set(order.destinations)
+        self.loop: str | None = None
+        """Why it must go nowhere (RFC 5321 s.6.3): it has been this way before."""
         self.budget_octets = 0
         """What it holds of the memory budget."""
         earlier = order.known.deliveries if order.known is not None else ()
         self._deliveries = {delivery.destination: delivery for delivery in earlier}
+
+    @property
+    def deliveries(self) -> tuple[DeliveryRecord, ...]:
+        """What became of it at each destination so far."""
+        return tuple(self._deliveries.values())
+
+    @property
+    def refused(self) -> bool:
+        """Whether a destination refused it for good."""
+        return any(delivery.state is DeliveryState.REJECTED for delivery in self._deliveries.values())
 
     def delivery_for(self, destination: DestinationName, done: Callable[[DeliveryReport], None]) -> Delivery:
         """Make the order to one destination."""

@@ -32,6 +32,7 @@ from mailferry.model import (
     LedgerRecord,
     MessageRecord,
     MessageState,
+    PermanentFailure,
     Scope,
     Uidl,
 )
@@ -43,11 +44,14 @@ from mailferry.services.deletions import Deletions
 from mailferry.services.handover import hand_over
 from mailferry.services.identity import Identities
 from mailferry.services.parcel import Parcel
+from mailferry.services.quarantine import Quarantining, refusals
 from mailferry.services.story import Story
 
 _bugs = logging.getLogger("mailferry.bugs")
 
 _BROKEN_OFF = DeliveryReport(Deferred(Scope.NEXT_HOP, "the ledger cannot be written", attempted=False))
+
+_DONE = (MessageState.ACCEPTED, MessageState.DELETE_PENDING)
 
 
 @dataclass(slots=True)
@@ -59,12 +63,14 @@ class Tally:
         deferred: some destination has not, or was not reached.
         rejected: some destination refused for good.
         recognised: fetched, and found to have been accepted everywhere before.
+        quarantined: of the rejected ones, those that lie in the quarantine now.
     """
 
     relayed: int = 0
     deferred: int = 0
     rejected: int = 0
     recognised: int = 0
+    quarantined: int = 0
 
 
 class Pipeline:
@@ -86,6 +92,7 @@ class Pipeline:
         self._session = session
         self._deletions = deletions
         self._story = story
+        self._quarantining = Quarantining(policy, surroundings, story.poll_id)
         self._identities = Identities({})
         self._known: Mapping[Uidl, KnownMessage] = {}
         self._orders: deque[FetchOrder] = deque()
@@ -142,12 +149,17 @@ class Pipeline:
             self._fetch_no_more()
         while self._orders and self._asked_budget_for is None and self._in_flight < self._policy.prefetch:
             order = self._orders.popleft()
-            if not any(self._around.destinations[name].available for name in order.destinations):
+            if not self._has_open_way(order):
                 continue  # its routes went down meanwhile: leave it on the server
             if self._around.budget.take(_octets_for(order), self._granted):
                 self._fetch(order)
             else:
                 self._asked_budget_for = order
+
+    def _has_open_way(self, order: FetchOrder) -> bool:
+        """Whether a destination can take it now; the quarantine always can."""
+        destinations = self._around.destinations
+        return not order.destinations or any(destinations[name].available for name in order.destinations)
 
     def _granted(self) -> None:
         order, self._asked_budget_for = self._asked_budget_for, None
@@ -214,7 +226,7 @@ class Pipeline:
         if known.message.state is MessageState.DEFERRED:
             due = due_destinations(known.deliveries, order.destinations, self._around.clock())
             return replace(order, uidl=uidl, destinations=due, known=known) if due else None
-        if known.message.state in (MessageState.ACCEPTED, MessageState.DELETE_PENDING):
+        if known.message.state in _DONE:
             self.tally.recognised += 1
             self._delete_recognised(order, known.message)
         return None
@@ -254,8 +266,12 @@ class Pipeline:
             reported = partial(self._reported, parcel, name)
             if self.failure is not None:
                 reported(_BROKEN_OFF)
+            elif parcel.loop is not None:
+                reported(DeliveryReport(PermanentFailure(Scope.MESSAGE, f"mail loop: {parcel.loop}")))
             else:
                 hand_over(self._around.destinations[name], parcel.delivery_for(name, reported))
+        if not order.destinations:
+            self._finish_parcel(parcel)
 
     def _reported(self, parcel: Parcel, name: DestinationName, report: DeliveryReport) -> None:
         self._moved()
@@ -289,19 +305,45 @@ class Pipeline:
             self._deletions.mark(record, parcel.listed.message_number, self._step_done)
 
     def _finish_parcel(self, parcel: Parcel) -> None:
-        if not parcel.under_way:
-            self._count(parcel.record.state)
-            self._in_flight -= 1
-            self._around.budget.give_back(parcel.budget_octets)
-            self._pump()
+        if parcel.under_way:
+            return
+        if self.failure is None and self._quarantining.wants(parcel.record):
+            self._open_steps += 1
+            self._quarantining.begin(parcel, partial(self._confined, parcel))
+        else:
+            self._let_go(parcel)
 
-    def _count(self, state: MessageState) -> None:
-        if state in (MessageState.ACCEPTED, MessageState.DELETE_PENDING):
-            self.tally.relayed += 1
-        elif state is MessageState.REJECTED:
-            self.tally.rejected += 1
-        elif state is MessageState.DEFERRED:
+    def _confined(self, parcel: Parcel, record: MessageRecord, entry: str) -> None:
+        """The quarantine has it, or could not take it: write that down."""
+        self._moved()
+        parcel.record = record
+        self._commit([record], partial(self._confinement_recorded, parcel, record, entry))
+        self._let_go(parcel)
+        self._step_done()
+
+    def _confinement_recorded(self, parcel: Parcel, record: MessageRecord, entry: str) -> None:
+        if not entry:
+            return
+        self.tally.quarantined += 1
+        self._story.quarantined(parcel.message, entry, refusals(parcel))
+        if record.state is MessageState.DELETE_PENDING and self.failure is None:
+            self._open_steps += 1
+            self._deletions.mark(record, parcel.listed.message_number, self._step_done)
+
+    def _let_go(self, parcel: Parcel) -> None:
+        self._count(parcel)
+        self._in_flight -= 1
+        self._around.budget.give_back(parcel.budget_octets)
+        self._pump()
+
+    def _count(self, parcel: Parcel) -> None:
+        state = parcel.record.state
+        if state is MessageState.DEFERRED:
             self.tally.deferred += 1
+        elif state is MessageState.REJECTED or (state in _DONE and parcel.refused):
+            self.tally.rejected += 1
+        elif state in _DONE:
+            self.tally.relayed += 1
 
     # Rows
 

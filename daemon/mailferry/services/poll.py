@@ -17,6 +17,7 @@ from mailferry.policy.plan import (
     Oversize,
     Plan,
     PlanRules,
+    Rejected,
     make_plan,
     settled_state,
     split_by_identity,
@@ -129,6 +130,7 @@ class Poll:
             retention=self._policy.retention,
             max_size_octets=self._policy.max_size_octets,
             # A header alone cannot be had from a server without TOP.
+            quarantine=self._policy.rejected is Rejected.QUARANTINE and self._around.quarantine is not None,
             oversize=self._policy.oversize if session.traits.has_top else Oversize.SKIP,
         )
 
@@ -215,4 +217,4 @@ class Poll:
         if self._pipeline is not None:
             tally = self._pipeline.tally
             report.relayed, report.deferred, report.rejected = tally.relayed, tally.deferred, tally.rejected
-            report.waiting = max(report.waiting - tally.relayed - tally.recognised, 0)
+            report.waiting = max(report.waiting - tally.relayed - tally.recognised - tally.quarantined, 0)

@@ -9,6 +9,7 @@ from mailferry.events import (
     MessageDeferred,
     MessageFetchFailed,
     MessageInDoubt,
+    MessageQuarantined,
     MessageRecognised,
     MessageRejected,
     MessageRelayed,
@@ -50,6 +51,10 @@ class Story:
                 self.emit(
                     MessageDeferred(**common, reason=delivery.error, next_attempt_at=delivery.next_attempt_at)
                 )
+
+    def quarantined(self, message: FetchedMessage, entry: str, reason: str) -> None:
+        """Tell that a refused message lies in the quarantine, once the row that says so is synced."""
+        self.emit(MessageQuarantined(**self._about(message), entry=entry, reason=reason))
 
     def skipped(self, record: MessageRecord) -> None:
         """Tell that a message is left on the server on purpose."""
