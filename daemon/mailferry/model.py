@@ -222,6 +222,21 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceFacts:
+    """What a message's trace fields say of its way, as far as loops are concerned.
+
+    Attributes:
+        received: how many Received fields there are; counted up to a bound.
+        received_by_us: those that this daemon wrote.
+        repeated_delivered_to: addresses that stand in Delivered-To more than once, printable.
+    """
+
+    received: int = 0
+    received_by_us: int = 0
+    repeated_delivered_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FetchedMessage:
     """A message as it was fetched: `content` is unstuffed, line ends untouched."""
 
