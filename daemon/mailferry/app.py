@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -143,16 +144,19 @@ class Application:
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
         return Supervisor(life, surroundings, turns, schedule)
 
+    @cached_property
+    def _hostname(self) -> str:
+        return self.settings.hostname  # may ask the resolver: once is enough
+
     # Destinations
 
     def _routes(self, standings: Standings) -> dict[DestinationName, Route]:
         routes: dict[DestinationName, Route] = {}
-        hostname = self.settings.hostname
         for text, settings in self.settings.destination.items():
             if not settings.enabled:
                 continue
             name = DestinationName(text)
-            inner = self._destination(name, settings, hostname)
+            inner = self._destination(name, settings)
             standing = standings.get((StandingKind.DESTINATION, text))
             routes[name] = Route(inner, self.emit, time.time, random.random, standing)
         return routes
@@ -161,13 +165,12 @@ class Application:
         self,
         name: DestinationName,
         settings: SmtpDestinationSettings | MaildirDestinationSettings,
-        hostname: str,
     ) -> Destination:
         if isinstance(settings, MaildirDestinationSettings):
             return MaildirDestination(name, settings.path)
         smtp = SmtpSettings(
             endpoint=_endpoint(settings),
-            helo_name=hostname,
+            helo_name=self._hostname,
             credentials=_credentials(settings),
             method=LoginMethod(settings.auth),
             allow_cleartext=settings.cleartext_allowed,
@@ -178,7 +181,7 @@ class Application:
         return SmtpDestination(
             name,
             SmtpConnector(smtp, self._tracer(f"destination.{name}")),
-            Envelope(settings.sender, tuple(settings.recipients), hostname),
+            Envelope(settings.sender, tuple(settings.recipients), self._hostname),
             SmtpLimits(settings.max_sessions, settings.messages_per_session),
         )
 
@@ -195,6 +198,7 @@ class Application:
             oversize=Oversize(settings.oversize),
             rejected=Rejected(settings.rejected),
             max_hops=settings.max_hops,
+            by_host=self._hostname,
         )
         credentials = _credentials(settings)
         assert credentials is not None  # a maildrop's username is required

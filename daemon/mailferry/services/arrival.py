@@ -8,8 +8,10 @@ from mailferry.message.digest import content_digest, header_digest
 from mailferry.message.headers import return_path, split_header
 from mailferry.message.oversize import header_only_notice
 from mailferry.message.summary import summarise
+from mailferry.message.trace_fields import trace_facts
 from mailferry.model import FetchedMessage, ListedMessage, MessageRecord, MessageState, Uidl
 from mailferry.policy.backoff import FETCH_BACKOFF
+from mailferry.policy.loops import LoopLimits, find_loop
 from mailferry.policy.plan import FetchOrder, Identified
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.parcel import Parcel
@@ -49,7 +51,9 @@ def make_parcel(
         fetched_from=policy.server,
         fetched_with="POP3S" if protected else "POP3",
     )
-    return Parcel(order, message, _filled(record, message))
+    parcel = Parcel(order, message, _filled(record, message))
+    parcel.loop = find_loop(trace_facts(header, policy.by_host), LoopLimits(policy.max_hops))
+    return parcel
 
 
 def new_record(

@@ -267,7 +267,7 @@ class Pipeline:
             if self.failure is not None:
                 reported(_BROKEN_OFF)
             elif parcel.loop is not None:
-                reported(DeliveryReport(PermanentFailure(Scope.MESSAGE, f"mail loop: {parcel.loop}")))
+                reported(DeliveryReport(PermanentFailure(Scope.MESSAGE, parcel.loop)))
             else:
                 hand_over(self._around.destinations[name], parcel.delivery_for(name, reported))
         if not order.destinations:
