@@ -72,6 +72,26 @@ def history(connection: Connection, wanted: HistoryFilter) -> list[KnownMessage]
     return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
 
 
+def rejected_messages(
+    connection: Connection, maildrop: str | None, uidl: bytes | None, limit: int
+) -> list[KnownMessage]:
+    """Return messages that were refused for good, of one maildrop or with one UIDL if that is given."""
+    wanted = select(MESSAGE).where(MESSAGE.c.state == MessageState.REJECTED.value)
+    if maildrop is not None:
+        wanted = wanted.where(MESSAGE.c.maildrop == maildrop)
+    if uidl is not None:
+        wanted = wanted.where(MESSAGE.c.uidl == uidl)
+    rows = connection.execute(wanted.limit(limit)).all()
+    return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
+
+
+def messages_by_number(connection: Connection, numbers: list[MessageId]) -> dict[MessageId, KnownMessage]:
+    """Return those of some messages that the ledger has; at most 500 can be asked for."""
+    rows = connection.execute(select(MESSAGE).where(MESSAGE.c.message_id.in_(numbers))).all()
+    known = _known(rows, _deliveries_of(connection, [row.message_id for row in rows]))
+    return {entry.message.message_id: entry for entry in known}
+
+
 def counts(connection: Connection) -> Counts:
     """Return how many messages of each maildrop stand where."""
     columns = (MESSAGE.c.maildrop, MESSAGE.c.state)

@@ -63,7 +63,9 @@ def connect(database: Path, *, read_only: bool = False) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        # At once: a transaction that first reads and then writes would fail when another
+        # process (a command, see `writer`) commits in between.
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 
