@@ -71,7 +71,15 @@ class Endless:
     chunk: bytes = b"x" * 1022 + b"\r\n"
 
 
-Delivery = Send | Stall | Delay | Drip | Close | Reset | Endless
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The first octets of the reply (None: all), then `action`, and silence: here a test ends the client."""
+
+    action: Callable[[], None]
+    after_octets: int | None = 0
+
+
+Delivery = Send | Stall | Delay | Drip | Close | Reset | Endless | Halt
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +183,10 @@ def deliver(link: LineLink, reply: bytes, delivery: Delivery, then: Callable[[],
         case Reset(after_octets):
             link.send(reply[:after_octets])
             _reset(link)
+        case Halt(action, after_octets):
+            link.hold()
+            link.send(reply[:after_octets])
+            action()
         case Endless(chunk):
             link.send(reply)
             link.hold()

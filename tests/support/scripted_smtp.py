@@ -1,4 +1,4 @@
-"""An SMTP server with a script of faults (RFC 5321, 3030, 3207, 4954, 1985).
+"""An SMTP or LMTP server with a script of faults (RFC 5321, 2033, 3030, 3207, 4954, 1985).
 
 It takes what it is told to take and remembers it octet for octet. It also keeps
 a list of what a client did that RFC 5321 forbids: `violations` is empty when
@@ -7,9 +7,7 @@ all is well.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import re
 import ssl
 import time
@@ -20,26 +18,41 @@ from typing import ClassVar
 
 from mailferry.sandbox.line_link import LineLink
 from mailferry.sandbox.link_server import LinkServer
+from mailferry.sandbox.maildrop import CRLF
 from support.faults import GREETING, Fault, Faults, deliver
+from support.scripted_auth import ScriptedAuth
 
 FINAL = b"FINAL"
-"""The verb for the end of a message's data, by dot or by BDAT LAST."""
+"""The verb for the end of a message's data, by dot or by BDAT LAST; its argument is the message.
+
+With LMTP it comes once for each recipient, and the recipient is its argument."""
+CONTENT = b"CONTENT"
+"""The verb for a message's data of which a part has come; it needs no reply, but may get one."""
 AUTH_RESPONSE = b"AUTH-RESPONSE"
 """The verb for the client's lines within AUTH."""
 MAX_MESSAGE_OCTETS = 128 * 1024 * 1024
 MAX_REMEMBERED_COMMANDS = 100_000
 IDLE_TIMEOUT_SECONDS = 120.0
-_END_OF_DATA = b"\r\n.\r\n"
+_END_OF_DATA = re.compile(rb"\r\n\.\r\n")
+_ANY_END_OF_DATA = re.compile(rb"(?:\r\n|\r|\n)\.(?:\r\n|\r|\n)")
+_LONGEST_END_OCTETS = 5
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _PATH = re.compile(rb"(?:FROM|TO):<([^>]*)>(.*)", re.IGNORECASE)
-_CRAM_CHALLENGE = b"<4711.1@scripted.example.org>"
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpFeatures:
-    """What the server offers; STARTTLS follows from having a TLS context."""
+    """What the server offers; STARTTLS follows from having a TLS context.
+
+    Attributes:
+        lmtp: speaks LMTP (RFC 2033): LHLO, and one reply for each recipient after the data.
+        lax_end: takes a dot between any two line ends for the end of the data, and bare ones
+            for line ends, as servers do that can be tricked into taking one message for two.
+    """
 
     ehlo: bool = True
+    lmtp: bool = False
+    lax_end: bool = False
     pipelining: bool = True
     size_octets: int | None = MAX_MESSAGE_OCTETS
     eightbitmime: bool = True
@@ -109,13 +122,12 @@ class _SmtpSession(LineLink):
         self._server = server
         self._session_number = 0
         self._greeted = False
-        self._logged_in = False
+        self._auth_exchange = ScriptedAuth(server.credentials)
         self._in_data = False
         self._searched = 0
+        self._content_coming = False
         self._chunk_octets: int | None = None
         self._chunk_is_last = False
-        self._user: bytes | None = None
-        self._continuation: Callable[[bytes], bytes] | None = None
         self._after_reply: Callable[[], None] | None = None
         self._reset()
 
@@ -153,7 +165,7 @@ class _SmtpSession(LineLink):
         return super().take()
 
     def line_received(self, line: bytes) -> None:
-        if self._continuation is not None:
+        if self._auth_exchange.under_way:
             self._perform(AUTH_RESPONSE, line)
             return
         verb, _, argument = line.partition(b" ")
@@ -170,20 +182,24 @@ class _SmtpSession(LineLink):
             return
         self._answer(verb, argument, lambda: self._execute(verb, argument))
 
-    def _answer(self, verb: bytes, argument: bytes, execute: Callable[[], bytes]) -> None:
+    def _answer(
+        self,
+        verb: bytes,
+        argument: bytes,
+        execute: Callable[[], bytes],
+        then: Callable[[], None] | None = None,
+    ) -> None:
         self._server.counts[verb.decode("ascii", "replace")] += 1
         fault = self._server.faults.find(verb, argument, inside=verb == FINAL)
         if fault is None:
-            deliver(self, execute(), Fault(verb).delivery, self._finish)
+            deliver(self, execute(), Fault(verb).delivery, then or self._finish)
             return
         reply = execute() if fault.has_effect else self._not_done(verb)
-        deliver(self, reply if fault.reply is None else fault.reply, fault.delivery, self._finish)
+        deliver(self, reply if fault.reply is None else fault.reply, fault.delivery, then or self._finish)
 
     def _not_done(self, verb: bytes) -> bytes:
         if verb == AUTH_RESPONSE:
-            self._continuation = None
-        if verb == FINAL:
-            self._reset()
+            self._auth_exchange.cancel()
         if verb == b"QUIT":
             self._after_reply = self.close
         return b"451 4.3.0 not done\r\n"
@@ -194,24 +210,33 @@ class _SmtpSession(LineLink):
             after()
 
     def _execute(self, verb: bytes, argument: bytes) -> bytes:
-        if self._continuation is not None:
-            continuation, self._continuation = self._continuation, None
-            return continuation(argument)
+        if self._auth_exchange.under_way:
+            return self._auth_exchange.go_on(argument)
         command = self._COMMANDS.get(verb)
         if command is None:
             return b"500 5.5.2 command not recognized\r\n"
         return command(self, argument)
 
     def _helo(self, argument: bytes) -> bytes:
+        if self._server.features.lmtp:  # RFC 2033 s.4.1
+            return b"500 5.5.1 LHLO it is\r\n"
         self._greeted = True
         self._reset()
         return b"250 scripted.example.org\r\n"
 
     def _ehlo(self, argument: bytes) -> bytes:
         features = self._server.features
-        if not features.ehlo:
+        if not features.ehlo or features.lmtp:
             return b"500 5.5.2 command not recognized\r\n"
-        self._helo(argument)
+        return self._greet(features)
+
+    def _lhlo(self, argument: bytes) -> bytes:
+        features = self._server.features
+        return self._greet(features) if features.lmtp else b"500 5.5.2 command not recognized\r\n"
+
+    def _greet(self, features: SmtpFeatures) -> bytes:
+        self._greeted = True
+        self._reset()
         offers = [word for word, offered in self._offers(features) if offered]
         lines = ["scripted.example.org", *offers]
         marks = ["250-"] * (len(lines) - 1) + ["250 "]
@@ -242,7 +267,7 @@ class _SmtpSession(LineLink):
         path = _PATH.fullmatch(argument)
         if not self._greeted or self._sender is not None:
             return b"503 5.5.1 not now\r\n"
-        if self._server.credentials is not None and not self._logged_in:
+        if self._server.credentials is not None and not self._auth_exchange.logged_in:
             return b"530 5.7.0 authentication required\r\n"
         if path is None:
             return b"501 5.5.4 syntax\r\n"
@@ -277,52 +302,12 @@ class _SmtpSession(LineLink):
         self._after_reply = self.close
         return b"221 2.0.0 bye\r\n"
 
-    # --- AUTH (RFC 4954) --------------------------------------------------------
-
     def _auth(self, argument: bytes) -> bytes:
         mechanism, _, initial = argument.partition(b" ")
         name = mechanism.upper().decode("ascii", "replace")
         if self._server.credentials is None or name not in self._server.features.auth_mechanisms:
             return b"504 5.5.4 unknown mechanism\r\n"
-        begin = {"PLAIN": self._auth_plain, "LOGIN": self._auth_login, "CRAM-MD5": self._auth_cram_md5}[name]
-        return begin(initial)
-
-    def _auth_plain(self, initial: bytes) -> bytes:
-        if not initial:
-            self._continuation = self._auth_plain
-            return b"334 \r\n"
-        parts = base64.b64decode(initial).split(b"\0")
-        return self._log_in(parts[1], lambda known: len(parts) == 3 and known == parts[2])
-
-    def _auth_login(self, initial: bytes) -> bytes:
-        if initial:
-            self._user = base64.b64decode(initial)
-            self._continuation = self._auth_login_password
-            return b"334 " + base64.b64encode(b"Password:") + b"\r\n"
-        self._continuation = self._auth_login
-        return b"334 " + base64.b64encode(b"Username:") + b"\r\n"
-
-    def _auth_login_password(self, line: bytes) -> bytes:
-        return self._log_in(self._user or b"", lambda known: known == base64.b64decode(line))
-
-    def _auth_cram_md5(self, initial: bytes) -> bytes:
-        self._continuation = self._auth_cram_md5_response
-        return b"334 " + base64.b64encode(_CRAM_CHALLENGE) + b"\r\n"
-
-    def _auth_cram_md5_response(self, line: bytes) -> bytes:
-        user, _, digest = base64.b64decode(line).rpartition(b" ")
-
-        def matches(known: bytes) -> bool:
-            return hmac.new(known, _CRAM_CHALLENGE, "md5").hexdigest().encode("ascii") == digest
-
-        return self._log_in(user, matches)
-
-    def _log_in(self, user: bytes, matches: Callable[[bytes], bool]) -> bytes:
-        known = (self._server.credentials or {}).get(user.decode("utf-8", "replace"))
-        if known is None or not matches(known.encode()):
-            return b"535 5.7.8 authentication credentials invalid\r\n"
-        self._logged_in = True
-        return b"235 2.7.0 authentication successful\r\n"
+        return self._auth_exchange.begin(name, initial)
 
     # --- DATA and BDAT ----------------------------------------------------------
 
@@ -332,33 +317,48 @@ class _SmtpSession(LineLink):
         if not self._recipients:
             return b"554 5.5.1 no valid recipients\r\n"
         self._in_data = True
+        self._content_coming = False
         # The dot may come at once: an empty message is `.` CRLF.
-        self.input[:0] = b"\r\n"
+        self.input[:0] = CRLF
         self._searched = 0
         return b"354 go ahead\r\n"
 
     def _take_data(self) -> bool:
-        end = self.input.find(_END_OF_DATA, self._searched)
-        if end < 0:
-            self._searched = max(0, len(self.input) - len(_END_OF_DATA) + 1)
+        pattern = _ANY_END_OF_DATA if self._server.features.lax_end else _END_OF_DATA
+        end = pattern.search(self.input, self._searched)
+        if end is None:
+            self._searched = max(0, len(self.input) - _LONGEST_END_OCTETS + 1)
             if len(self.input) > MAX_MESSAGE_OCTETS:
                 self.abort()
+            elif len(self.input) > len(CRLF):
+                self._part_of_content()
             return False
         self._in_data = False
-        self._content += bytes(self.input[: end + 2]).replace(b"\r\n.", b"\r\n")[2:]
-        del self.input[: end + len(_END_OF_DATA)]
+        self._content += bytes(self.input[: end.start()] + CRLF).replace(b"\r\n.", b"\r\n")[len(CRLF) :]
+        del self.input[: end.end()]
         self._end_message()
         return True
+
+    def _part_of_content(self) -> None:
+        if self._content_coming:
+            return
+        self._content_coming = True
+        fault = self._server.faults.find(CONTENT, bytes(self.input), inside=True)
+        if fault is not None:
+            deliver(self, fault.reply or b"", fault.delivery, lambda: None)
 
     def _begin_chunk(self, argument: bytes) -> bool:
         octets, _, last = argument.partition(b" ")
         if not self._server.features.chunking or not octets.isdigit() or len(octets) > 9:
             return False
         self._chunk_octets, self._chunk_is_last = int(octets), last.upper() == b"LAST"
+        self._content_coming = False
         return True
 
     def _take_chunk(self, octets: int) -> bool:
         if len(self.input) < octets:
+            if self.input:
+                self._part_of_content()
             return False
         self._chunk_octets = None
         self._content += self.input[:octets]
@@ -375,18 +375,41 @@ class _SmtpSession(LineLink):
             self._reset()
             self._answer(b"BDAT", b"", lambda: b"503 5.5.1 no transaction\r\n")
             return
-        self._answer(FINAL, bytes(self._content), self._accept)
+        if self._server.features.lmtp:
+            self._answer_each(list(self._recipients))
+        else:
+            self._answer(
+                FINAL,
+                bytes(self._content),
+                lambda: self._accept(tuple(self._recipients)),
+                self._end_transaction,
+            )
 
-    def _accept(self) -> bytes:
+    def _answer_each(self, recipients: list[bytes]) -> None:
+        """Reply for each recipient in turn (RFC 2033 s.4.2)."""
+        recipient = recipients.pop(0)
+
+        def then() -> None:
+            if recipients:
+                self._answer_each(recipients)
+            else:
+                self._end_transaction()
+
+        self._answer(FINAL, recipient, lambda: self._accept((recipient,)), then)
+
+    def _end_transaction(self) -> None:
+        self._reset()
+        self._finish()
+
+    def _accept(self, recipients: tuple[bytes, ...]) -> bytes:
         message = AcceptedMessage(
             envelope_sender=self._sender or b"",
-            recipients=tuple(self._recipients),
+            recipients=recipients,
             content=bytes(self._content),
             mail_parameters=self._mail_parameters,
             session_number=self._session_number,
             accepted_at=time.time(),
         )
-        self._reset()
         self._inspect(message)
         self._server.accepted.append(message)
         self._server.on_accept(message)
@@ -407,6 +430,7 @@ class _SmtpSession(LineLink):
         b"EHLO": _ehlo,
         b"ETRN": _etrn,
         b"HELO": _helo,
+        b"LHLO": _lhlo,
         b"MAIL": _mail,
         b"NOOP": _noop,
         b"QUIT": _quit,
