@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import ssl
+import struct
 import time
 import warnings
 from collections.abc import Callable
@@ -280,6 +281,51 @@ async def test_a_handshake_that_stalls_after_starttls_times_out(kind: str, greet
     async with server.running():
         with pytest.raises(TlsError, match="longer than"):
             await log_in(kind, endpoint(server.port, TlsMode.STARTTLS))
+        await server.empty()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_a_handshake_that_drips_times_out(kind: str) -> None:
+    """Each octet is a sign of life, and all of them together never become a ServerHello."""
+    server_hello = b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03" + bytes(111)
+    server = RawServer()
+
+    def drip(transport: asyncio.Transport, rest: bytes) -> None:
+        if rest and not transport.is_closing():
+            transport.write(rest[:1])
+            asyncio.get_running_loop().call_later(SECONDS / 20, drip, transport, rest[1:])
+
+    server.on_data = lambda transport, _data: drip(transport, server_hello)
+    async with server.running():
+        before = time.monotonic()
+        with pytest.raises(TlsError, match="longer than"):
+            await log_in(kind, endpoint(server.port, TlsMode.IMPLICIT))
+        assert time.monotonic() - before < 10 * SECONDS
+        await server.empty()
+    assert PASSWORD.encode() not in server.heard
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_handshake_that_is_reset_is_a_tls_failure(kind: str, mode: TlsMode) -> None:
+    answers = {b"CAPA\r\n": b"+OK\r\nSTLS\r\n.\r\n", b"STLS\r\n": b"+OK go\r\n"}
+    answers |= {b"EHLO relay.example.org\r\n": b"250-hop\r\n250 STARTTLS\r\n", b"STARTTLS\r\n": b"220 go\r\n"}
+    server = RawServer()
+    if mode is TlsMode.STARTTLS:
+        server = saying(b"+OK hello\r\n" if kind == "pop3" else b"220 hello\r\n")
+
+    def answer(transport: asyncio.Transport, data: bytes) -> None:
+        if data.startswith(b"\x16\x03"):
+            raw = transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        else:
+            transport.write(answers[data])
+
+    server.on_data = answer
+    async with server.running():
+        with pytest.raises(TlsError, match="handshake failed"):
+            await log_in(kind, endpoint(server.port, mode))
         await server.empty()
 
 

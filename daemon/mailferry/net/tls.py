@@ -31,6 +31,8 @@ def _context(ca_file: Path | None, pinned: bool) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise TlsError(f"tls_ca_file {ca_file}: cannot be used: {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # RFC 9525 s.2: only a subjectAltName names the host; Python still takes the common name where there is none.
+    context.hostname_checks_common_name = False
     if pinned:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # check_fingerprint does it after the handshake
@@ -101,5 +103,8 @@ def _advice(error: ssl.SSLCertVerificationError) -> str:
     if code in _SELF_SIGNED or code in _UNKNOWN_ISSUER:
         return "If it is the right server, give its authority in tls_ca_file or pin it with tls_fingerprint"
     if code in _WRONG_NAME:
-        return "Use the name that the certificate is for as host, or pin it with tls_fingerprint"
+        return (
+            "Use the name that the certificate is for as host, or pin it with tls_fingerprint; "
+            "a name that is only its common name does not count (RFC 9525)"
+        )
     return "The server's operator can tell why; nothing was sent"
