@@ -36,15 +36,16 @@ from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
 from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.net.trace import Direction, Trace, no_trace
 from mailferry.policy.plan import Oversize, Rejected, Retention
-from mailferry.ports import Destination, Emit
+from mailferry.ports import Clock, Destination, Emit
 from mailferry.runtime.caps import SessionCaps
+from mailferry.runtime.clock import SystemClock
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Maildrop, Turns
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.poll import PollReport
-from mailferry.services.route import Route
+from mailferry.services.route import Route, RouteStandings
 from mailferry.telemetry.events import EventLog
 from mailferry.telemetry.fanout import fan_out
 from mailferry.telemetry.logging import configure_logging
@@ -117,29 +118,29 @@ class Application:
 
     def _assemble(self, ledger: SqlLedger, standings: Standings) -> Supervisor:
         daemon = self.settings.daemon
-        routes = self._routes(standings)
+        clock = SystemClock(self.emit)
+        routes = self._routes(standings, clock)
         surroundings = Surroundings(
             ledger=ledger,
             destinations=routes,
             budget=MemoryBudget(daemon.memory_budget),
             emit=self.emit,
-            clock=time.time,
+            clock=clock,
+            ages_count=clock.ages_count,
         )
         caps = SessionCaps(daemon.max_sessions, daemon.max_sessions_per_host)
-        schedule = Schedule(time.time, start_rate_per_second=daemon.start_rate)
+        schedule = Schedule(clock, start_rate_per_second=daemon.start_rate, look=clock.look)
+        clock.on_jump(schedule.clock_jumped)
         self.metrics.set_memory_in_use(lambda: surroundings.budget.in_use_octets)
         self.metrics.set_open_sessions("pop3", lambda: caps.in_use)
         self.metrics.set_schedule_lag(lambda: schedule.lag_seconds)
 
-        def changed_routes() -> list[StandingRecord]:
-            changed = (route.changed_standing() for route in routes.values())
-            return [standing for standing in changed if standing is not None]
-
+        route_standings = RouteStandings(routes)
         turns: dict[MaildropName, tuple[Turns, Timetable]] = {}
         for text, maildrop in self._maildrops.items():
             name = MaildropName(text)
             standing = standings.get((StandingKind.MAILDROP, text))
-            turn = Turns(self._maildrop(name, maildrop), surroundings, caps, changed_routes, standing)
+            turn = Turns(self._maildrop(name, maildrop), surroundings, caps, route_standings, standing)
             turns[name] = (turn, _timetable(maildrop))
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
         return Supervisor(life, surroundings, turns, schedule)
@@ -150,7 +151,7 @@ class Application:
 
     # Destinations
 
-    def _routes(self, standings: Standings) -> dict[DestinationName, Route]:
+    def _routes(self, standings: Standings, clock: Clock) -> dict[DestinationName, Route]:
         routes: dict[DestinationName, Route] = {}
         for text, settings in self.settings.destination.items():
             if not settings.enabled:
@@ -158,7 +159,7 @@ class Application:
             name = DestinationName(text)
             inner = self._destination(name, settings)
             standing = standings.get((StandingKind.DESTINATION, text))
-            routes[name] = Route(inner, self.emit, time.time, random.random, standing)
+            routes[name] = Route(inner, self.emit, clock, random.random, standing)
         return routes
 
     def _destination(

@@ -34,6 +34,20 @@ class Backoff:
         pause = min(self.first_seconds * self.factor**doublings, self.limit_seconds)
         return pause * (1 - self.jitter + 2 * self.jitter * chance)
 
+    @property
+    def longest_seconds(self) -> float:
+        """No pause is longer than this, jitter included."""
+        return self.limit_seconds * (1 + self.jitter)
+
+
+def is_due(at: float, now: float, backoff: Backoff) -> bool:
+    """Tell whether a pause that was to last until `at` is over.
+
+    It also is when more of it is left than the longest pause has: then the clock has
+    been set back since, and nobody should wait until it has caught up.
+    """
+    return at <= now or at - now > backoff.longest_seconds
+
 
 MESSAGE_BACKOFF = Backoff(first_seconds=60, limit_seconds=4 * 3600)
 """One message at one destination. RFC 5321 s.4.5.4.1 wants growing gaps of 30 minutes

@@ -20,6 +20,7 @@ from mailferry.model import (
     MessageState,
     Uidl,
 )
+from mailferry.policy.backoff import FETCH_BACKOFF, MESSAGE_BACKOFF, is_due
 
 
 class Oversize(StrEnum):
@@ -54,7 +55,13 @@ class Retention:
 
     def is_over(self, accepted_at: float, now: float) -> bool:
         """Whether a message accepted at that time is to be deleted now."""
-        return self.keep_seconds is not None and now - accepted_at >= self.keep_seconds
+        if self.keep_seconds is None:
+            return False
+        return self.deletes_at_once or now - accepted_at >= self.keep_seconds
+
+    def without_ages(self) -> Retention:
+        """Return what holds while ages cannot be believed: nothing is deleted for its age."""
+        return self if self.deletes_at_once else Retention(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +237,8 @@ def _plan_due(plan: Plan, message: Identified, known: KnownMessage, rules: PlanR
     """Order what is due. A message above a limit that was lowered meanwhile waits."""
     plan.waiting += 1
     too_large = _is_too_large(message.listed, rules)
-    if known.message.next_fetch_at > now or (too_large and rules.oversize is Oversize.SKIP):
+    waits = not is_due(known.message.next_fetch_at, now, FETCH_BACKOFF)
+    if waits or (too_large and rules.oversize is Oversize.SKIP):
         return
     targets = due_destinations(known.deliveries, _open_destinations(rules), now)
     if targets:
@@ -242,7 +250,8 @@ def _plan_rejected(
 ) -> None:
     """Leave it, or fetch it for no destination: such an order is for the quarantine."""
     plan.waiting += 1
-    if rules.quarantine and known.message.next_fetch_at <= now and not _is_too_large(message.listed, rules):
+    due = is_due(known.message.next_fetch_at, now, FETCH_BACKOFF)
+    if rules.quarantine and due and not _is_too_large(message.listed, rules):
         plan.fetch.append(FetchOrder(message.listed, message.uidl, (), known))
 
 
@@ -263,7 +272,7 @@ def _plan_skipped(plan: Plan, message: Identified, known: KnownMessage, rules: P
         return
     plan.waiting += 1
     targets = _open_destinations(rules)
-    if targets and known.message.next_fetch_at <= now:
+    if targets and is_due(known.message.next_fetch_at, now, FETCH_BACKOFF):
         known = reopened(known, now)
         plan.reopen.append(known)
         plan.fetch.append(FetchOrder(message.listed, message.uidl, targets, known))
@@ -310,7 +319,7 @@ def due_destinations(
     """Return the unsettled destinations whose next attempt may be made now."""
     due_at = {delivery.destination: delivery.next_attempt_at for delivery in deliveries}
     unsettled = unsettled_destinations(deliveries, destinations)
-    return tuple(name for name in unsettled if due_at.get(name, 0.0) <= now)
+    return tuple(name for name in unsettled if is_due(due_at.get(name, 0.0), now, MESSAGE_BACKOFF))
 
 
 def settled_state(

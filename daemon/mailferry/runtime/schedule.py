@@ -3,10 +3,16 @@
 Interval or cron, with jitter. First turns are spread: a thousand maildrops do not
 begin in one second. A turn that is due while the last one still runs is dropped
 by `Turns`, missed ones (a suspended laptop) become one.
+
+APScheduler goes by the wall clock. When that is set, intervals are moved along with it,
+so that they stay what they were, and cron jobs are worked out anew. This must happen
+before the scheduler looks what is due: set forward by years, it would count every turn
+that seems to have been missed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,21 +37,50 @@ class Timetable:
     jitter_seconds: float = 0.0
 
 
-class Schedule:
-    """Calls functions when they are due."""
+LOOK_SECONDS = 10.0
+"""How often the scheduler looks what is due though nothing should be: its timer does not
+run while the machine sleeps, and knows nothing of a clock that was set."""
 
-    def __init__(self, clock: Callable[[], float], *, start_rate_per_second: float = 20.0) -> None:
+
+class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # the library has no types
+    """APScheduler's, which looks at the clock before it looks what is due."""
+
+    look: Callable[[], None]
+
+    def _process_jobs(self) -> float | None:
+        # Private, but `wakeup` only asks the loop to call this: the clock could be set in between.
+        self.look()
+        seconds: float | None = super()._process_jobs()
+        return seconds
+
+
+class Schedule:
+    """Calls functions when they are due.
+
+    `look` is called before anything is found due; it is to call `clock_jumped` if the
+    clock was set.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        start_rate_per_second: float = 20.0,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self.lag_seconds = 0.0
         """How late the last call was."""
         self._clock = clock
         self._start_rate = start_rate_per_second
         self._spread = 0
-        self._scheduler = AsyncIOScheduler(
+        self._looking: asyncio.TimerHandle | None = None
+        self._scheduler = _Scheduler(
             timezone=UTC,
             executors={"default": AsyncIOExecutor()},
             jobstores={"default": MemoryJobStore()},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
+        self._scheduler.look = look
         self._scheduler.add_listener(self._note_lag, EVENT_JOB_SUBMITTED)
 
     def add(self, name: str, timetable: Timetable, call: Callable[[], object]) -> None:
@@ -71,11 +106,34 @@ class Schedule:
     def start(self) -> None:
         """Begin to call."""
         self._scheduler.start()
+        self._look_later()
 
     def stop(self) -> None:
         """Call nothing more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+    def clock_jumped(self, jump_seconds: float) -> None:
+        """Go on as if the clock had always been as it is now."""
+        if not self._scheduler.running:
+            return
+        self._scheduler.pause()  # or every change would wake it up
+        for job in self._scheduler.get_jobs():
+            if isinstance(job.trigger, IntervalTrigger):
+                job.modify(next_run_time=job.next_run_time + timedelta(seconds=jump_seconds))
+            else:
+                job.modify(next_run_time=job.trigger.get_next_fire_time(None, self._now()))
+        self._scheduler.resume()
+
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look_later()
+        self._scheduler.wakeup()
 
     @property
     def running(self) -> bool:

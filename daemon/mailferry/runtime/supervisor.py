@@ -63,6 +63,7 @@ class Supervisor:
         self._schedule = schedule
         self._emit = surroundings.emit
         self._clock = surroundings.clock
+        self._ages_count = surroundings.ages_count
         self._pruning: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
 
@@ -125,6 +126,8 @@ class Supervisor:
 
     def _prune(self) -> None:
         before = self._clock() - self._settings.history_seconds
+        if not self._ages_count():
+            return  # what only seems old is not forgotten either
         self._pruning = asyncio.get_running_loop().create_task(self._prune_rows(before))
 
     async def _prune_rows(self, before: float) -> None:

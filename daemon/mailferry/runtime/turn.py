@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mailferry.errors import LoginDelayedError, StoreError
 from mailferry.events import MaildropAuthRejected, MaildropRecovered, PollFailed, PollFinished
 from mailferry.model import LedgerRecord, MaildropName, StandingKind, StandingRecord
+from mailferry.policy.backoff import AUTH_BACKOFF
 from mailferry.policy.poll_result import PollResult, backoff_after, poll_result
 from mailferry.ports import MaildropConnector
 from mailferry.runtime.caps import SessionCaps
+from mailferry.runtime.clock import JUMP_SECONDS
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.poll import Poll, PollReport
+from mailferry.services.route import RouteStandings
 
 _bugs = logging.getLogger("mailferry.bugs")
 
@@ -35,7 +38,7 @@ class Turns:
         maildrop: Maildrop,
         surroundings: Surroundings,
         caps: SessionCaps,
-        route_standings: Callable[[], Sequence[StandingRecord]],
+        route_standings: RouteStandings,
         standing: StandingRecord | None,
     ) -> None:
         self.name: MaildropName = maildrop.policy.maildrop
@@ -62,7 +65,7 @@ class Turns:
         """
         if self._task is not None or self._stopping:
             return None
-        pause_left = self.standing.not_before - self._around.clock()
+        pause_left = self._pause_left()
         if pause_left > 0 and not despite_pause:
             self._postpone(pause_left)
             return None
@@ -82,6 +85,13 @@ class Turns:
             self._poll.stop()
         elif self._task is not None:
             self._task.cancel()
+
+    def _pause_left(self) -> float:
+        """Return how long the pause goes on; 0 as well when no pause can be as long as that."""
+        left = self.standing.not_before - self._around.clock()
+        longest = max(AUTH_BACKOFF.longest_seconds, self.standing.login_delay_seconds)
+        # Beyond that the clock was set back since; a small step back is none of that.
+        return left if 0 < left <= longest + JUMP_SECONDS else 0.0
 
     def _postpone(self, seconds: float) -> None:
         if self._postponed is None:
@@ -155,15 +165,16 @@ class Turns:
     def _learn_failure(self, report: PollReport, result: PollResult, now: float) -> None:
         failures = self.standing.consecutive_failures + 1
         pause = backoff_after(result).pause_seconds(failures, self._around.chance())
+        delay = report.login_delay_seconds or 0.0  # it counts after a failed poll, too
         if isinstance(report.failure, LoginDelayedError):
-            pause = report.failure.retry_after_seconds
-        pause = max(pause, report.login_delay_seconds or 0.0)  # it counts after a failed poll, too
+            pause = delay = max(delay, report.failure.retry_after_seconds)
         self.standing = replace(
             self.standing,
             last_error_at=now,
             last_error=f"{result}: {report.failure}"[:1000],
             consecutive_failures=failures,
-            not_before=now + pause,
+            not_before=now + max(pause, delay),
+            login_delay_seconds=delay or self.standing.login_delay_seconds,
         )
 
     def _tell(self, report: PollReport, result: PollResult, seconds: float) -> None:
@@ -200,10 +211,12 @@ class Turns:
         )
 
     async def _remember(self) -> None:
-        rows: list[LedgerRecord] = [self.standing, *self._route_standings()]
+        routes = self._route_standings.changed()
+        rows: list[LedgerRecord] = [self.standing, *routes]
         try:
             await self._around.ledger.save(rows)
         except StoreError:
             # The ledger has told its failure as an event; the standing is kept in
             # memory and written with the next turn.
             return
+        self._route_standings.saved(routes)

@@ -37,6 +37,8 @@ class Surroundings:
     Attributes:
         destinations: all configured ones, by name.
         chance: returns a number in [0, 1), for jitter.
+        ages_count: whether something may be deleted because it seems old; not for a
+            while after the clock was set forward. Speaks for times read before the call.
     """
 
     ledger: Ledger
@@ -47,6 +49,11 @@ class Surroundings:
     quarantine: Quarantine | None = None
     chance: Callable[[], float] = random.random
     new_message_id: Callable[[], MessageId] = field(default_factory=MessageIds)
+    ages_count: Callable[[], bool] = lambda: True
+
+    def in_force(self, retention: Retention) -> Retention:
+        """Return how long messages are kept, at this moment."""
+        return retention if self.ages_count() else retention.without_ages()
 
 
 @dataclass(frozen=True, slots=True)

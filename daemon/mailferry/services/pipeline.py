@@ -233,7 +233,8 @@ class Pipeline:
 
     def _delete_recognised(self, order: FetchOrder, message: MessageRecord) -> None:
         accepted_at = message.accepted_at or message.updated_at
-        if self._policy.retention.is_over(accepted_at, self._around.clock()):
+        now = self._around.clock()
+        if self._around.in_force(self._policy.retention).is_over(accepted_at, now):
             self._open_steps += 1
             self._deletions.mark(message, order.listed.message_number, self._step_done)
 

@@ -107,8 +107,9 @@ class Poll:
         identities = Identities(known, {message.uidl for message in clear})
         by_header, unidentified = await identify_by_header(session, unclear, identities)
         identified = sorted(clear + by_header, key=lambda message: message.listed.message_number)
+        now = self._around.clock()  # before the rules: they know whether to believe it
         rules = self._rules(session)
-        plan = make_plan(identified, unidentified, known, rules, self._around.clock())
+        plan = make_plan(identified, unidentified, known, rules, now)
         if not listing.complete:
             plan.gone = []  # a cut listing is no proof that anything has gone
         await self._write_first_rows(plan)
@@ -127,7 +128,7 @@ class Poll:
         return PlanRules(
             destinations=self._policy.destinations,
             available=frozenset(name for name in self._policy.destinations if destinations[name].available),
-            retention=self._policy.retention,
+            retention=self._around.in_force(self._policy.retention),
             max_size_octets=self._policy.max_size_octets,
             # A header alone cannot be had from a server without TOP.
             quarantine=self._policy.rejected is Rejected.QUARANTINE and self._around.quarantine is not None,

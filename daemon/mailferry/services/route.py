@@ -9,7 +9,7 @@ that message opens the route.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from mailferry.events import RoutePaused, RouteResumed
@@ -24,7 +24,7 @@ from mailferry.model import (
     StandingKind,
     StandingRecord,
 )
-from mailferry.policy.backoff import ROUTE_BACKOFF
+from mailferry.policy.backoff import ROUTE_BACKOFF, is_due
 from mailferry.ports import Clock, Destination, Emit
 from mailferry.services.handover import hand_over
 
@@ -60,14 +60,15 @@ class Route:
     @property
     def available(self) -> bool:
         """Whether the route is not paused."""
-        return self._clock() >= self._standing.not_before
+        return is_due(self._standing.not_before, self._clock(), ROUTE_BACKOFF)
 
     def changed_standing(self) -> StandingRecord | None:
-        """Return the standing if it has changed since it was last taken from here."""
-        if self._standing == self._saved:
-            return None
-        self._saved = self._standing
-        return self._standing
+        """Return the standing if it is not the one that was saved last."""
+        return None if self._standing == self._saved else self._standing
+
+    def standing_saved(self, standing: StandingRecord) -> None:
+        """Take note that a standing, as `changed_standing` gave it, is in the ledger."""
+        self._saved = standing
 
     def submit(self, delivery: Delivery) -> None:
         """Pass the order on, unless the route is paused or being probed."""
@@ -147,6 +148,23 @@ class Route:
         waiting, self._behind_probe = self._behind_probe, deque()
         for delivery in waiting:
             delivery.done(_untried(reason))
+
+
+class RouteStandings:
+    """The standings of all routes, for whoever writes them down."""
+
+    def __init__(self, routes: Mapping[DestinationName, Route]) -> None:
+        self._routes = routes
+
+    def changed(self) -> list[StandingRecord]:
+        """Return those that are not in the ledger as they stand now."""
+        changed = (route.changed_standing() for route in self._routes.values())
+        return [standing for standing in changed if standing is not None]
+
+    def saved(self, standings: Iterable[StandingRecord]) -> None:
+        """Take note that these have been written."""
+        for standing in standings:
+            self._routes[DestinationName(standing.name)].standing_saved(standing)
 
 
 def _untried(reason: str) -> DeliveryReport:

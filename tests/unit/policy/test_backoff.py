@@ -9,6 +9,7 @@ from mailferry.policy.backoff import (
     MESSAGE_BACKOFF,
     ROUTE_BACKOFF,
     Backoff,
+    is_due,
 )
 
 MIDDLE = 0.5
@@ -50,3 +51,26 @@ def test_the_program_s_own_pauses_grow_and_end(backoff: Backoff) -> None:
 
 def test_a_refused_password_is_tried_rarely() -> None:
     assert AUTH_BACKOFF.pause_seconds(1, 0.0) >= 7 * 60
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1 - 2**-53])
+@pytest.mark.parametrize("failures", [1, 5, 100])
+@pytest.mark.parametrize(
+    "backoff", [AUTH_BACKOFF, FETCH_BACKOFF, MAILDROP_BACKOFF, MESSAGE_BACKOFF, ROUTE_BACKOFF]
+)
+def test_a_pause_is_over_when_its_time_has_come_and_not_before(
+    backoff: Backoff, failures: int, chance: float
+) -> None:
+    now = 1_700_000_000.0
+    at = now + backoff.pause_seconds(failures, chance)
+    assert not is_due(at, now, backoff)
+    assert not is_due(at, at - 0.001, backoff)
+    assert is_due(at, at, backoff)
+    assert is_due(at, at + 1, backoff)
+
+
+def test_a_pause_longer_than_any_is_over_the_clock_was_set_back() -> None:
+    backoff = Backoff(10, 100, jitter=0.25)
+    assert not is_due(1125.0, 1000.0, backoff)
+    assert is_due(1125.1, 1000.0, backoff)
+    assert is_due(10**9, 0.0, backoff)

@@ -121,11 +121,36 @@ def test_what_is_not_accepted_is_never_deleted(
     assert plan.waiting == 1
 
 
+FAR = 10**7
+"""Further away than any pause can be: the clock was set back."""
+
+
+@pytest.mark.parametrize(
+    ("entry", "what"),
+    [
+        (known(MessageState.DEFERRED, next_fetch_at=NOW + FAR), "fetch a+b"),
+        (
+            known(
+                MessageState.DEFERRED, delivery(A, DeliveryState.DEFERRED, NOW + FAR), delivery(B, ACCEPTED)
+            ),
+            "fetch a",
+        ),
+        (known(MessageState.SKIPPED, next_fetch_at=NOW + FAR), "fetch a+b"),
+    ],
+)
+def test_a_pause_that_no_pause_can_be_is_void(entry: KnownMessage, what: str) -> None:
+    assert does(plan_for(entry)) == what
+
+
 @pytest.mark.parametrize(
     ("retention", "accepted_at", "deletes"),
     [
         (DELETE, NOW, True),
-        (DELETE, NOW + 50, False),  # the clock was set back: it will come
+        (DELETE, NOW + 10**8, True),  # the clock was set back; not the age is the reason here
+        (AGE, NOW + 10**8, False),
+        (DELETE.without_ages(), NOW, True),
+        (AGE.without_ages(), 0.0, False),
+        (FOR_EVER.without_ages(), 0.0, False),
         (FOR_EVER, 0.0, False),
         (AGE, NOW - 599, False),
         (AGE, NOW - 600, True),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
@@ -11,7 +12,9 @@ from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailferry.runtime.schedule import Schedule, Timetable, _cron_trigger
+from mailferry.events import Event
+from mailferry.runtime.clock import SystemClock
+from mailferry.runtime.schedule import LOOK_SECONDS, Schedule, Timetable, _cron_trigger
 from support.virtual_time import START, FakeClock, settle, timeless
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -225,3 +228,121 @@ async def test_the_lag_is_how_late_the_last_call_was(late: float, lag: float) ->
     event = JobSubmissionEvent(EVENT_JOB_SUBMITTED, "alice", "default", due)
     schedule._scheduler._dispatch_event(event)
     assert schedule.lag_seconds == pytest.approx(lag)
+
+
+# -- a clock that is set -----------------------------------------------------------
+
+HOUR, DAY, YEARS = 3600.0, 86_400.0, 50 * 365 * 86_400.0
+
+
+class Hands:
+    """A clock that can be set, and a schedule by it; APScheduler sees the same clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall = FakeClock(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
+        self.began = self.wall.base
+        told: list[Event] = []
+        self.clock = SystemClock(told.append, self.wall, lambda: asyncio.get_running_loop().time())
+        self.schedule = Schedule(self.clock, look=self.clock.look)
+        self.clock.on_jump(self.schedule.clock_jumped)
+        self.calls: list[float] = []
+        monkeypatch.setattr("apscheduler.schedulers.base.datetime", self.datetime())
+
+    def datetime(self) -> type[datetime]:
+        wall = self.wall
+
+        class Datetime(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Datetime:
+                return cls.fromtimestamp(wall(), tz)
+
+        return Datetime
+
+    def begin(self, timetable: Timetable) -> None:
+        self.schedule.add("alice", timetable, self.note)
+        self.schedule.start()
+
+    def note(self) -> None:
+        self.calls.append(asyncio.get_running_loop().time())
+
+    async def until(self, seconds: float) -> list[float]:
+        """Return when it was called until then: seconds of the loop, which nobody can set."""
+        await asyncio.sleep(seconds - asyncio.get_running_loop().time())
+        return [round(call) for call in self.calls]
+
+
+@pytest.mark.parametrize("jump", [0.0, DAY, -DAY, YEARS, -YEARS, 600.0, -600.0])
+@timeless
+async def test_a_clock_that_is_set_leaves_intervals_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    hands = Hands(monkeypatch)
+    hands.begin(Timetable(every_seconds=300))
+    await hands.until(700)
+    hands.wall.base += jump
+    assert await hands.until(1300) == [0, 300, 600, 900, 1200]
+    hands.schedule.stop()
+
+
+@timeless
+async def test_a_jump_of_years_is_seen_before_missed_turns_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hands = Hands(monkeypatch)
+    hands.begin(Timetable(every_seconds=1))
+    await hands.until(2.5)
+    hands.wall.base += YEARS
+    began = time.process_time()
+    assert len(await hands.until(60)) >= 59
+    assert time.process_time() - began < 5.0  # 1.5 thousand million turns would take an hour
+    hands.schedule.stop()
+
+
+@pytest.mark.parametrize(
+    ("jump", "due"),
+    [
+        (DAY, 3 * HOUR),
+        (-DAY, 3 * HOUR),
+        (2 * HOUR, 1 * HOUR),
+        (-2 * HOUR, 5 * HOUR),
+        (YEARS, 3 * HOUR),
+    ],
+)
+@timeless
+async def test_cron_goes_by_the_clock_as_it_has_been_set(
+    monkeypatch: pytest.MonkeyPatch, jump: float, due: float
+) -> None:
+    hands = Hands(monkeypatch)
+    hands.begin(Timetable(cron="0 3 * * *"))
+    await hands.until(60)
+    hands.wall.base += jump
+    assert await hands.until(due + 60) == [due]
+    hands.schedule.stop()
+
+
+@timeless
+async def test_a_turn_that_sleep_has_made_late_is_taken_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's time stands still while the machine sleeps; the other two clocks go on."""
+    hands = Hands(monkeypatch)
+    slept = 0.0
+    monkeypatch.setattr(hands.clock, "_steady", lambda: asyncio.get_running_loop().time() + slept)
+    hands.begin(Timetable(every_seconds=12 * HOUR))
+    await hands.until(LOOK_SECONDS * 6.5)
+    slept = 20 * HOUR
+    hands.wall.base += slept
+    assert await hands.until(LOOK_SECONDS * 8) == [0, LOOK_SECONDS * 7]
+    hands.schedule.stop()
+
+
+@timeless
+async def test_a_jump_before_the_start_or_after_the_end_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hands = Hands(monkeypatch)
+    hands.schedule.clock_jumped(DAY)
+    hands.begin(Timetable(every_seconds=300))
+    await hands.until(10)
+    hands.schedule.stop()
+    await settle()
+    hands.schedule.clock_jumped(DAY)
+    assert await hands.until(1000) == [0]

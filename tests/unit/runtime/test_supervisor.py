@@ -17,6 +17,7 @@ from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Maildrop, Turns
 from mailferry.services.poll import PollReport
+from mailferry.services.route import RouteStandings
 from support.fakes import FakeDestination, FakeMaildrop, mail
 from support.rig import Rig
 from support.virtual_time import START, settle, timeless
@@ -60,7 +61,7 @@ class Daemon:
         for number, maildrop in enumerate((rig.maildrop, *others)):
             name = MaildropName("alice" if number == 0 else f"m{number}")
             policy = replace(rig.policy, maildrop=name)
-            turns = Turns(Maildrop(policy, maildrop), rig.around, SessionCaps(5, 5), list, None)
+            turns = Turns(Maildrop(policy, maildrop), rig.around, SessionCaps(5, 5), RouteStandings({}), None)
             self.turns[name] = (turns, HOURLY)
         settings = SupervisorSettings("1.2", STOP_SECONDS, 86400.0)
         self.supervisor = Supervisor(settings, rig.around, self.turns, self.schedule)
@@ -133,6 +134,24 @@ async def test_every_maildrop_is_put_on_the_schedule_and_so_is_pruning() -> None
     daemon.supervisor.ask_to_stop("test")
     await task
     assert daemon.stops == [True]
+
+
+@timeless
+async def test_history_is_not_pruned_while_ages_cannot_be_believed() -> None:
+    rig = Rig()
+    believed = False
+    rig.around = replace(rig.around, ages_count=lambda: believed)
+    daemon = Daemon(rig)
+    task = await daemon.start()
+    daemon.schedule.fire("history pruning")
+    await settle()
+    assert rig.ledger.pruned == []
+    believed = True
+    daemon.schedule.fire("history pruning")
+    await settle()
+    assert len(rig.ledger.pruned) == 1
+    daemon.supervisor.ask_to_stop("test")
+    await task
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

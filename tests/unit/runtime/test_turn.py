@@ -13,22 +13,44 @@ from mailferry.errors import (
     MailferryError,
 )
 from mailferry.events import MaildropAuthRejected, MaildropRecovered, PollFailed, PollFinished
-from mailferry.model import StandingKind, StandingRecord
+from mailferry.model import (
+    Deferred,
+    Delivery,
+    DeliveryReport,
+    FetchedMessage,
+    MessageId,
+    Scope,
+    StandingKind,
+    StandingRecord,
+    Summary,
+    Uidl,
+)
 from mailferry.policy.backoff import AUTH_BACKOFF, MAILDROP_BACKOFF
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.turn import Maildrop, Turns
 from mailferry.services.poll import LINGER_SECONDS
-from support.fakes import ALICE, mail
+from mailferry.services.route import Route, RouteStandings
+from support.fakes import ALICE, FakeDestination, mail
 from support.rig import Rig
 from support.virtual_time import START, settle, timeless
 
-ROUTE = StandingRecord(StandingKind.DESTINATION, "office", consecutive_failures=2)
 FIRST_PAUSE = MAILDROP_BACKOFF.pause_seconds(1, 0.5)
 
 
 def turns_of(rig: Rig, standing: StandingRecord | None = None, caps: SessionCaps | None = None) -> Turns:
     maildrop = Maildrop(rig.policy, rig.maildrop)
-    return Turns(maildrop, rig.around, caps or SessionCaps(10, 10), list, standing)
+    return Turns(maildrop, rig.around, caps or SessionCaps(10, 10), RouteStandings({}), standing)
+
+
+def turns_with_a_route(rig: Rig) -> tuple[Turns, RouteStandings]:
+    """A maildrop whose route has just been paused."""
+    inner = FakeDestination("office", [], when="now")
+    inner.script[b"u1"] = [DeliveryReport(Deferred(Scope.NEXT_HOP, "421 no"))]
+    route = Route(inner, rig.events.append, rig.clock, lambda: 0.5)
+    message = FetchedMessage(ALICE, MessageId(1), Uidl(b"u1"), b"", b"", b"", "", Summary(), 0.0, "", "")
+    route.submit(Delivery(message, lambda _: None))
+    routes = RouteStandings({route.name: route})
+    return Turns(Maildrop(rig.policy, rig.maildrop), rig.around, SessionCaps(1, 1), routes, None), routes
 
 
 async def take(turns: Turns, *, despite_pause: bool = False) -> None:
@@ -83,10 +105,22 @@ async def test_there_are_never_two_turns_at_once() -> None:
 @timeless
 async def test_routes_that_changed_are_remembered_with_the_turn() -> None:
     rig = Rig()
-    maildrop = Maildrop(rig.policy, rig.maildrop)
-    turns = Turns(maildrop, rig.around, SessionCaps(1, 1), lambda: [ROUTE], None)
+    turns, routes = turns_with_a_route(rig)
     await take(turns)
-    assert rig.ledger.standing_rows[StandingKind.DESTINATION, "office"] == ROUTE
+    assert rig.ledger.standing_rows[StandingKind.DESTINATION, "office"].consecutive_failures == 1
+    assert routes.changed() == []
+
+
+@timeless
+async def test_a_change_of_a_route_that_could_not_be_written_is_written_with_the_next_turn() -> None:
+    rig = Rig()
+    turns, routes = turns_with_a_route(rig)
+    rig.ledger.fails = lambda _: True
+    await take(turns)
+    assert (rig.ledger.standing_rows, len(routes.changed())) == ({}, 1)
+    rig.ledger.fails = lambda _: False
+    await take(turns)
+    assert rig.ledger.standing_rows[StandingKind.DESTINATION, "office"].consecutive_failures == 1
 
 
 # -- pauses ----------------------------------------------------------------------
@@ -265,6 +299,32 @@ async def test_a_standing_that_cannot_be_written_is_kept_in_memory() -> None:
     rig.ledger.fails = lambda _: False
     await take(turns, despite_pause=True)
     assert rig.ledger.standing_rows[StandingKind.MAILDROP, "alice"].consecutive_failures == 2
+
+
+# -- a clock that is set back --------------------------------------------------------
+
+
+@timeless
+async def test_a_pause_that_no_pause_can_be_holds_nobody() -> None:
+    rig, turns = failing(AuthenticationRejectedError("no"))
+    await take(turns)
+    rig.clock.base -= 600
+    assert turns.start() is None, "it may be ten minutes more"
+    rig.clock.base -= 86_400
+    await take(turns)
+    assert len(rig.told(PollFailed)) == 2
+
+
+@timeless
+async def test_a_pause_that_the_server_wants_may_be_longer_than_any_of_ours() -> None:
+    rig, turns = failing(LoginDelayedError("once a day", 86_400.0))
+    await take(turns)
+    assert turns.start() is None
+    assert turns.standing.login_delay_seconds == 86_400.0
+    rig.clock.base -= 1
+    assert turns.start() is None
+    rig.clock.base -= 600
+    await take(turns)
 
 
 # -- places ----------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mailferry.model import (
     Uidl,
 )
 from mailferry.policy.backoff import ROUTE_BACKOFF
-from mailferry.services.route import Route
+from mailferry.services.route import Route, RouteStandings
 from support.fakes import FakeDestination
 from support.virtual_time import START, FakeClock, run
 
@@ -264,13 +264,15 @@ def test_a_standing_without_failures_is_an_open_route() -> None:
     assert (bench.events, bench.route.available) == ([], True)
 
 
-def test_the_standing_is_handed_out_once_per_change(bench: Bench) -> None:
+def test_the_standing_is_handed_out_until_it_is_saved(bench: Bench) -> None:
     assert bench.route.changed_standing() is None
     pause(bench)
     standing = bench.route.changed_standing()
     assert standing == StandingRecord(
         StandingKind.DESTINATION, "office", None, START, "421 going down", 1, START + FIRST_PAUSE
     )
+    assert bench.route.changed_standing() == standing, "nobody has said that it was saved"
+    bench.route.standing_saved(standing)
     assert bench.route.changed_standing() is None
     bench.wait(FIRST_PAUSE)
     bench.submit("probe")
@@ -287,3 +289,30 @@ def test_a_refused_message_opens_the_route_but_is_no_success(bench: Bench) -> No
     bench.submit("a")
     bench.inner.answer(LATER)
     assert bench.route.changed_standing() is None
+
+
+def test_what_changes_while_it_is_saved_is_a_change_still(bench: Bench) -> None:
+    standings = RouteStandings({bench.route.name: bench.route})
+    assert standings.changed() == []
+    pause(bench)
+    (paused,) = standings.changed()
+    bench.wait(FIRST_PAUSE)
+    bench.submit("probe")
+    bench.inner.answer(OK)
+    standings.saved([paused])
+    (resumed,) = standings.changed()
+    assert (paused.consecutive_failures, resumed.consecutive_failures) == (1, 0)
+    standings.saved([resumed])
+    assert standings.changed() == []
+
+
+def test_a_pause_that_lies_further_away_than_any_is_over(bench: Bench) -> None:
+    """The clock was set back: nobody waits until it has caught up."""
+    pause(bench)
+    assert not bench.route.available
+    bench.clock.base -= 86_400
+    assert bench.route.available
+    bench.submit("probe")
+    assert bench.under_way() == ["probe"]
+    bench.inner.answer(DOWN)
+    assert not bench.route.available
