@@ -48,6 +48,7 @@ def readable(text: str) -> str:
 
     White space of any kind and length becomes one space.
     """
-    spaced = " ".join(text.split())
+    spaced = " ".join(text.split())  # first, since line ends and tabs are steering characters too
     shown = "".join(c for c in spaced if unicodedata.category(c) not in _STEERING)
+    shown = " ".join(shown.split())  # again, since what stood between two spaces may be gone
     return shown if len(shown) <= SUMMARY_CHARACTERS else shown[: SUMMARY_CHARACTERS - 1] + "…"

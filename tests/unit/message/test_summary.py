@@ -127,6 +127,11 @@ def test_a_lone_surrogate_from_utf7_can_be_printed() -> None:
     assert _subject(b"=?utf-7?Q?a+2AA-b?=").encode() is not None
 
 
+@pytest.mark.parametrize("text", ["a \x1b b", "a \u202e\u200b b", "\x00 a b \x07", "a\r\n \x00 \tb"])
+def test_where_something_was_removed_one_space_is_left(text: str) -> None:
+    assert readable(text) == "a b"
+
+
 def test_raw_controls_are_removed() -> None:
     assert _subject(b"a\x1b[31mb\x00\x08c\x7f") == "a[31mbc"
 
