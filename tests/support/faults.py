@@ -73,9 +73,12 @@ class Endless:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """The first octets of the reply (None: all), then `action`, and silence: here a test ends the client."""
+    """The first octets of the reply (None: all), then `action`, and silence: here a test ends the client.
 
-    action: Callable[[], None]
+    The link that `action` gets stays held, and would not notice the client's end: the test drops it.
+    """
+
+    action: Callable[[LineLink], None]
     after_octets: int | None = 0
 
 
@@ -186,7 +189,7 @@ def deliver(link: LineLink, reply: bytes, delivery: Delivery, then: Callable[[],
         case Halt(action, after_octets):
             link.hold()
             link.send(reply[:after_octets])
-            action()
+            action(link)
         case Endless(chunk):
             link.send(reply)
             link.hold()
