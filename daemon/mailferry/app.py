@@ -37,6 +37,8 @@ from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.net.trace import Direction, Trace, no_trace
 from mailferry.policy.plan import Oversize, Rejected, Retention
 from mailferry.ports import Clock, Destination, Emit
+from mailferry.quarantine.store import QuarantineStore
+from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import SystemClock
 from mailferry.runtime.schedule import Schedule, Timetable
@@ -127,6 +129,7 @@ class Application:
             emit=self.emit,
             clock=clock,
             ages_count=clock.ages_count,
+            quarantine=self._quarantine(),
         )
         caps = SessionCaps(daemon.max_sessions, daemon.max_sessions_per_host)
         schedule = Schedule(clock, start_rate_per_second=daemon.start_rate, look=clock.look)
@@ -145,11 +148,35 @@ class Application:
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
         return Supervisor(life, surroundings, turns, schedule)
 
+    def _quarantine(self) -> QuarantineStore:
+        quarantine = quarantine_of(self.settings)
+        tally = QuarantineTally(quarantine.count)
+        quarantine.on_new = tally.add_one
+        self.metrics.set_quarantined(tally)
+        return quarantine
+
     @cached_property
     def _hostname(self) -> str:
         return self.settings.hostname  # may ask the resolver: once is enough
 
     # Destinations
+
+    @asynccontextmanager
+    async def destinations(self) -> AsyncIterator[dict[DestinationName, Destination]]:
+        """Make the destinations for a command that delivers by itself; at the end they finish their work.
+
+        They know of no pause: who asks by hand wants an answer now.
+        """
+        enabled = {name: each for name, each in self.settings.destination.items() if each.enabled}
+        made = {
+            DestinationName(name): self._destination(DestinationName(name), each)
+            for name, each in enabled.items()
+        }
+        try:
+            yield made
+        finally:
+            for destination in made.values():
+                await destination.drain()
 
     def _routes(self, standings: Standings, clock: Clock) -> dict[DestinationName, Route]:
         routes: dict[DestinationName, Route] = {}
@@ -255,6 +282,11 @@ class _Health:
         supervisor = self._supervisor
         well = supervisor.started and supervisor.schedule_running and not supervisor.stopping
         return well, {"version": __version__, "maildrops": supervisor.maildrop_count}
+
+
+def quarantine_of(settings: Settings) -> QuarantineStore:
+    """Return the quarantine that belongs to a configuration."""
+    return QuarantineStore(settings.daemon.state_dir / "quarantine")
 
 
 def _endpoint(settings: MaildropSettings | SmtpDestinationSettings) -> Endpoint:

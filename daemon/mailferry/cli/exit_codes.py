@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
     SYSTEM = 71
     """The operating system refused something (EX_OSERR)."""
     STORE = 74
-    """The ledger cannot be read or written (EX_IOERR)."""
+    """The ledger or the quarantine cannot be read or written (EX_IOERR)."""
     TEMPORARY = 75
     """Not everything was done; the same command may succeed later (EX_TEMPFAIL)."""
     NO_PERMISSION = 77

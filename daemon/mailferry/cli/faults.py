@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 
 from mailferry.cli.exit_codes import ExitCode
-from mailferry.errors import ConfigError, MailferryError, SecretError, StoreError
+from mailferry.errors import ConfigError, MailferryError, QuarantineError, SecretError, StoreError
 
 DEBUG_VARIABLE = "MAILFERRY_DEBUG"
 
@@ -47,7 +47,7 @@ def _code(error: MailferryError) -> ExitCode:
 
     if isinstance(error, WebError):
         return ExitCode.UNAVAILABLE
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError | QuarantineError):
         return ExitCode.STORE
     return ExitCode.CONFIG if isinstance(error, SecretError) else ExitCode.FAILED
 

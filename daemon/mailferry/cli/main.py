@@ -16,6 +16,8 @@ from mailferry.cli.check import check
 from mailferry.cli.faults import report
 from mailferry.cli.history import history
 from mailferry.cli.once import once
+from mailferry.cli.quarantine import COMMANDS as QUARANTINE_COMMANDS
+from mailferry.cli.retry import retry
 from mailferry.cli.run import run
 from mailferry.cli.sandbox import sandbox
 from mailferry.cli.schema import schema
@@ -51,8 +53,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (run, once, check, status, history, schema, sandbox, version):
+for _command in (run, once, check, status, history, retry, schema, sandbox, version):
     app.command(cls=_Command)(_command)
+_quarantine = typer.Typer(
+    name="quarantine",
+    cls=_Group,
+    no_args_is_help=True,
+    help="Look after messages that were refused for good and taken off their server.",
+)
+for _name, _work in QUARANTINE_COMMANDS.items():
+    _quarantine.command(_name, cls=_Command)(_work)
+app.add_typer(_quarantine)
 
 
 def _print_version(wanted: bool) -> None:

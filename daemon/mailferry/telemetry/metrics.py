@@ -115,6 +115,10 @@ class Metrics:
         """Read how many seconds the most overdue poll is late at each scrape."""
         self._daemon.schedule_lag.set_function(_guarded("schedule_lag", read))
 
+    def set_quarantined(self, read: Reading) -> None:
+        """Read how many messages lie in the quarantine at each scrape."""
+        self._daemon.quarantined.set_function(_guarded("quarantine_messages", read))
+
     # -- the configured names; a reload adds and removes them
 
     def add_maildrop(self, name: str) -> None:

@@ -182,6 +182,7 @@ class DaemonSeries:
         self.quarantine_failures = counter(
             "quarantine_failures_total", "Messages that could not be put there."
         )
+        self.quarantined = gauge("quarantine_messages", "Messages that lie in the quarantine.")
         self.clock_jumps = counter("clock_jumps_total", "Times the system's clock was set.")
         self.notices = counter("notices_sent_total", "Summaries for the operator that were accepted.")
         self.notice_failures = counter("notice_failures_total", "Summaries for the operator that failed.")
