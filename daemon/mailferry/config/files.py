@@ -95,6 +95,9 @@ def _read(path: Path, problems: list[ConfigProblem]) -> ConfigFile | None:
         problem = ConfigProblem(str(path), "", _os_problem(error))
     except tomllib.TOMLDecodeError as error:
         problem = _syntax_problem(path, str(error))
+    except ValueError:
+        # tomllib lets it out as it comes: Python does not read numbers of any length.
+        problem = ConfigProblem(str(path), "", "holds a number of too many digits", _long_number_line(text))
     except RecursionError:
         problem = ConfigProblem(str(path), "", "nests brackets too deeply")
     except _NotTextError as error:
@@ -154,6 +157,14 @@ _SYNTAX = (
     ("Expected ']]'", "the name of a table must end with ]]"),
     ("Invalid date or datetime", "this is no valid date; text needs quotes"),
 )
+
+
+_LONG_NUMBER = re.compile(r"[0-9][0-9_]{4300,}")  # Python's limit is 4300 digits
+
+
+def _long_number_line(text: str) -> int | None:
+    found = _LONG_NUMBER.search(text)
+    return text.count("\n", 0, found.start()) + 1 if found else None
 
 
 def _syntax_problem(path: Path, message: str) -> ConfigProblem:

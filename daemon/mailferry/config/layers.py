@@ -136,6 +136,10 @@ class EnvironmentTables:
         return Layer(Settings, self.tables)
 
     def _add(self, variable: str, value: EnvText) -> None:
+        if not variable.isprintable():  # octets that are no UTF-8 among it: no table has such a name
+            shown = "".join(c if c.isprintable() else "?" for c in variable)
+            self._refuse(shown, "has a name with octets that are no printable text")
+            return
         path = tuple(variable.removeprefix(PREFIX).lower().split(DELIMITER))
         if not all(path):
             self._refuse(

@@ -197,3 +197,11 @@ def test_a_default_file_that_cannot_be_looked_for_is_a_problem(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ConfigError, match="cannot be read: permission denied"):
         load_settings(environ={key: v for key, v in alone(directory).items() if "VAULT" not in key})
+
+
+@pytest.mark.parametrize("odd", ["\udcb5", "\x1b[2J", "\n"])
+def test_a_variable_whose_name_is_no_text_is_refused_and_can_be_printed(problems: Problems, odd: str) -> None:
+    (problem,) = problems(VALID, environ={f"MAILFERRY_MAILDROP__A{odd}__HOST": "pop.example.net"})
+    assert problem.file.startswith("MAILFERRY_MAILDROP__A?")
+    assert problem.file.isprintable()
+    assert "no printable text" in problem.problem

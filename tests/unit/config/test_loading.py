@@ -243,6 +243,12 @@ def test_brackets_without_end(problems: Problems) -> None:
     }
 
 
+@pytest.mark.parametrize("number", ["9" * 4301, "1_" + "0_" * 4300 + "0", "[1, -" + "7" * 5000 + "]"])
+def test_a_number_without_end(problems: Problems, number: str) -> None:
+    (problem,) = problems(f"\nport = {number}\n")
+    assert (problem.problem, problem.line) == ("holds a number of too many digits", 2)
+
+
 def test_a_file_without_end(problems: Problems) -> None:
     (problem,) = problems(b"#" * ((16 << 20) + 1))
     assert problem.problem == "is larger than 16 MiB"
