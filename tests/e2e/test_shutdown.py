@@ -72,6 +72,36 @@ async def test_sigterm_does_not_wait_for_a_server_that_says_nothing(tmp_path: Pa
     await pop3.stop()
 
 
+async def test_a_reply_that_does_not_come_before_the_end_leaves_its_message_in_doubt(tmp_path: Path) -> None:
+    """It may have been accepted: the row says so, and the next start tries again and tells."""
+    box = SandboxMaildrop(PASSWORD, make_messages(2, seed=5, sizes=(300, 400)))
+    pop3 = SandboxPop3Server({"ann": box})
+    silence = Fault(FINAL, Stall(), effect=True, nth=2)
+    smtp = ScriptedSmtpServer(silence)
+    await pop3.start()
+    await smtp.start()
+    folder = ConfigFolder(tmp_path)
+    config = folder.write(
+        {
+            "maildrop.ann": folder.maildrop(pop3.port, "ann", every="1s"),
+            "destination.hop": folder.smtp(smtp.port),
+        },
+        log_format="json",
+        stop_timeout="1s",
+    )
+    with DaemonProcess(config) as daemon:
+        await asyncio.to_thread(daemon.wait_for, lambda: smtp.faults.struck(silence) == 1, "silence")
+        assert await asyncio.to_thread(daemon.stop) == 0
+        (in_doubt,) = daemon.named("message.in_doubt")
+        assert "stopped before the reply" in in_doubt["reason"]
+        assert daemon.named("daemon.stopped")[0]["clean"] is False
+        names = [event.get("event") for event in daemon.events]
+        assert names.index("message.in_doubt") < names.index("daemon.stopped")
+        assert len(box.messages) == 1
+    await pop3.stop()
+    await smtp.stop()
+
+
 async def test_sighup_ends_nothing(tmp_path: Path) -> None:
     pop3 = SandboxPop3Server({"ann": SandboxMaildrop(PASSWORD, [])})
     await pop3.start()

@@ -5,6 +5,9 @@ between its final dot and our row when the process dies, and that one alone can 
 doubled. Another is opened when work waits and no session has finished anything
 for a while: one slow message (a scanner, greylisting) must not hold up the rest.
 `max_sessions` caps it.
+
+A message that must be written anew first (`letter.Rewrite`) is, in a thread, one at
+a time; a second one that needs it waits, and what is behind it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mailferry.destinations.letter import Envelope, compose
-from mailferry.errors import LocalProtocolError, MailferryError
+from mailferry.errors import LocalProtocolError, MailferryError, TransportError
 from mailferry.model import (
     Deferred,
     Delivery,
@@ -73,6 +76,9 @@ class Session(Protocol):
     async def quit(self) -> None:
         """End the session; never raises."""
 
+    def fail(self, error: MailferryError) -> None:
+        """Drop the link; what is under way is told."""
+
 
 class Connector(Protocol):
     """Opens sessions."""
@@ -89,19 +95,41 @@ class SmtpLimits:
     messages_per_session: int = 1000
 
 
+@dataclass(slots=True, eq=False)
+class _Order:
+    """A delivery that waits for a session, and its content if that had to be written anew."""
+
+    delivery: Delivery
+    rewritten: Content | None = None
+
+    def refuse(self, reason: str) -> None:
+        """Report this message's own trouble."""
+        self.delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, reason)))
+
+
 class SmtpDestination:
-    """Implements `ports.Destination`."""
+    """Implements `ports.Destination`.
+
+    `spool` is where messages are written anew that came from a file.
+    """
 
     available = True  # its `Route` knows better
 
     def __init__(
-        self, name: DestinationName, connector: Connector, envelope: Envelope, limits: SmtpLimits
+        self,
+        name: DestinationName,
+        connector: Connector,
+        envelope: Envelope,
+        limits: SmtpLimits,
+        spool: Spool | None = None,
     ) -> None:
         self.name = name
         self._connector = connector
         self._envelope = envelope
         self._limits = limits
-        self._waiting: deque[Delivery] = deque()
+        self._spool = spool
+        self._rewriting: asyncio.Task[None] | None = None
+        self._waiting: deque[_Order] = deque()
         self._sessions: list[Session] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -110,6 +138,7 @@ class SmtpDestination:
         self._timer: asyncio.TimerHandle | None = None
         self._dispatching = False
         self._draining = False
+        self._cut_off = False
         self._drained = asyncio.Event()
 
     def submit(self, delivery: Delivery) -> None:
@@ -117,7 +146,7 @@ class SmtpDestination:
         if self._draining:
             delivery.done(_untried("the daemon is stopping"))
             return
-        self._waiting.append(delivery)
+        self._waiting.append(_Order(delivery))
         self._dispatch()
 
     async def drain(self) -> None:
@@ -127,7 +156,14 @@ class SmtpDestination:
         for task in self._opening:
             task.cancel()
         self._note_drained()
-        await self._drained.wait()
+        try:
+            await self._drained.wait()
+        except asyncio.CancelledError:
+            # Out of patience. A message whose dot is sent is in doubt now, and its row must say so.
+            self._cut_off = True
+            for session in list(self._sessions):
+                session.fail(TransportError("the daemon stopped before the reply came"))
+            raise
         for session in list(self._sessions):
             self._close(session)
         await asyncio.gather(*self._opening, *self._closing, return_exceptions=True)
@@ -144,7 +180,8 @@ class SmtpDestination:
             self._drop_spent_sessions()
             for session in list(self._sessions):
                 while self._waiting and self._may_begin(session):
-                    self._begin(session, self._waiting.popleft())
+                    if not self._begin(session, self._waiting.popleft()):
+                        break
             self._open_if_needed()
             self._watch()
         finally:
@@ -158,41 +195,79 @@ class SmtpDestination:
     def _may_begin(self, session: Session) -> bool:
         return session.can_begin and session.transactions < self._limits.messages_per_session
 
-    def _begin(self, session: Session, delivery: Delivery) -> None:
-        outcome: Outcome | None
+    def _begin(self, session: Session, order: _Order) -> bool:
+        """Give a message to a session; False when it has to wait, and what is behind it."""
+        delivery = order.delivery
         try:
-            outcome = self._try_begin(session, delivery)
+            letter = compose(delivery, self._envelope, session.features, order.rewritten)
+            if isinstance(letter, Transaction):
+                self._begin_transaction(session, order, letter)
+            elif isinstance(letter, Rewrite):
+                return self._begin_rewriting(order, letter)
+            else:
+                delivery.done(DeliveryReport(letter))
         except LocalProtocolError as error:
-            outcome = Deferred(Scope.MESSAGE, str(error))
+            order.refuse(str(error))
+        except OSError as error:
+            order.refuse(_unreadable(error))
         except Exception as error:  # noqa: BLE001  one message that trips a bug of ours must not hold up the others
             _bugs.exception("message %s for %s", delivery.message.message_id, self.name)
-            outcome = Deferred(Scope.MESSAGE, f"internal error: {error!r}")
-        if outcome is not None:
-            delivery.done(DeliveryReport(outcome))
+            order.refuse(f"internal error: {error!r}")
+        return True
 
-    def _try_begin(self, session: Session, delivery: Delivery) -> Outcome | None:
-        """Begin; or return what there is to say of the delivery without asking the next hop."""
-        letter = compose(delivery, self._envelope, session.features)
-        if not isinstance(letter, Transaction):
-            return letter
+    def _begin_transaction(self, session: Session, order: _Order, letter: Transaction) -> None:
         if session.idle:
             self._moved_at = self._now()  # patience counts from here, not from the last message of long ago
         fresh = session.transactions == 0
-        session.begin(letter, lambda finished: self._finished(session, delivery, finished, fresh=fresh))
-        return None
+        session.begin(letter, lambda finished: self._finished(session, order, finished, fresh=fresh))
 
     def _finished(
-        self, session: Session, delivery: Delivery, finished: TransactionFinished, *, fresh: bool
+        self, session: Session, order: _Order, finished: TransactionFinished, *, fresh: bool
     ) -> None:
         self._moved_at = self._now()
+        done = order.delivery.done
         if not _session_was_over(finished) or fresh:
-            delivery.done(_with_cause(classify_transaction(finished), finished, session.failure))
+            done(_with_cause(classify_transaction(finished), finished, session.failure))
         elif self._draining:
-            delivery.done(_untried("the daemon is stopping"))
+            done(_untried("the daemon is stopping"))
         else:
             # The next hop had closed an idle session, or had enough of this one:
             # nothing was refused. A new session's failure is told as one, so this ends.
-            self._waiting.appendleft(delivery)
+            self._waiting.appendleft(order)
+
+    # Writing a message anew
+
+    def _begin_rewriting(self, order: _Order, letter: Rewrite) -> bool:
+        if self._rewriting is not None:  # what is finished and not yet sent must not pile up
+            self._waiting.appendleft(order)
+            return False
+        task = asyncio.get_running_loop().create_task(self._rewrite(order, letter))
+        self._rewriting = task
+        task.add_done_callback(self._rewrite_ended)
+        return True
+
+    async def _rewrite(self, order: _Order, letter: Rewrite) -> None:
+        content = order.delivery.message.content
+        try:
+            order.rewritten = await asyncio.to_thread(
+                rewritten, content, self._spool, seven_bit=letter.seven_bit
+            )
+        except asyncio.CancelledError:
+            order.delivery.done(_untried("the daemon is stopping"))
+            raise
+        except OSError as error:
+            order.refuse(_unreadable(error))
+        except Exception as error:  # noqa: BLE001  as in _begin
+            _bugs.exception("message %s for %s", order.delivery.message.message_id, self.name)
+            order.refuse(f"internal error: {error!r}")
+        else:
+            self._waiting.appendleft(order)
+
+    def _rewrite_ended(self, _task: asyncio.Task[None]) -> None:
+        self._rewriting = None
+        if self._draining:
+            self._refuse_waiting("the daemon is stopping")
+        self._dispatch()
 
     # Sessions
 
@@ -201,9 +276,8 @@ class SmtpDestination:
             return
         under_way = len(self._sessions) + len(self._opening)
         now = self._now()
-        stuck = (
-            now - self._moved_at >= PATIENCE_SECONDS and now >= self._no_extra_before and not self._opening
-        )
+        nothing_moves = now - self._moved_at >= PATIENCE_SECONDS and self._rewriting is None
+        stuck = nothing_moves and now >= self._no_extra_before and not self._opening
         if under_way == 0 or (stuck and under_way < self._limits.max_sessions):
             self._moved_at = now
             task = asyncio.get_running_loop().create_task(self._open())
@@ -278,8 +352,8 @@ class SmtpDestination:
 
     def _refuse_waiting(self, reason: str, *, attempted: bool = False) -> None:
         waiting, self._waiting = self._waiting, deque()
-        for delivery in waiting:
-            delivery.done(DeliveryReport(Deferred(Scope.NEXT_HOP, reason, attempted=attempted)))
+        for order in waiting:
+            order.delivery.done(DeliveryReport(Deferred(Scope.NEXT_HOP, reason, attempted=attempted)))
 
 
 def _session_was_over(finished: TransactionFinished) -> bool:
@@ -295,6 +369,10 @@ def _with_cause(
     if failure is None or finished.data_reply is not None or not isinstance(outcome, Deferred):
         return report
     return replace(report, outcome=replace(outcome, reason=f"{outcome.reason}: {failure}"))
+
+
+def _unreadable(error: OSError) -> str:
+    return f"the message cannot be prepared: {error.strerror or error}"
 
 
 def _untried(reason: str) -> DeliveryReport:

@@ -28,6 +28,9 @@ _bugs = logging.getLogger("mailferry.bugs")
 
 _PRUNE_EVERY_SECONDS = 6 * 3600.0
 
+_LAST_ROWS_SECONDS = 2.0
+"""Time for the last rows after destinations had to be cut off."""
+
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -145,6 +148,8 @@ class Supervisor:
         for turns in running:
             turns.stop()
         clean = await self._drain_destinations(deadline)
+        if not clean:  # what was cut off is in doubt, and the rows that say so are being written
+            deadline = max(deadline, loop.time() + _LAST_ROWS_SECONDS)
         for turns in running:
             clean &= await turns.wait_ended(deadline - loop.time())
         self._emit(DaemonStopped(clean))

@@ -39,6 +39,7 @@ class FakeSession:
         self.features = SmtpFeatures()
         self.closing = False
         self.quits = 0
+        self.dot_sent = False
         self.begun: list[str] = []
         self._room = 2 if overlapping else 1
         self._running: list[tuple[Transaction, Finished]] = []
@@ -82,6 +83,10 @@ class FakeSession:
 
     async def quit(self) -> None:
         self.quits += 1
+
+    def fail(self, error: MailferryError) -> None:
+        self.die(in_doubt=self.dot_sent)
+        self.failure = error
 
 
 class FakeConnector:
@@ -552,3 +557,28 @@ async def test_a_session_that_dies_while_draining_lets_it_end_and_pauses_no_rout
     in_doubt = reports.outcome("b")
     assert isinstance(in_doubt, Deferred)
     assert in_doubt.in_doubt
+
+
+@pytest.mark.parametrize("dot_sent", [True, False])
+async def test_a_drain_that_is_cut_off_tells_what_is_in_doubt_and_blames_nobody_else(
+    *, dot_sent: bool
+) -> None:
+    connector, reports = FakeConnector(overlapping=True), Reports()
+    hop = destination(connector)
+    for name in ("a", "b"):
+        hop.submit(reports.order(name))
+    await turns()
+    (session,) = connector.sessions
+    session.dot_sent = dot_sent
+    draining = asyncio.create_task(hop.drain())
+    await turns()
+    draining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await draining
+    untried = Deferred(Scope.NEXT_HOP, "the daemon is stopping", attempted=False)
+    first = reports.outcome("a")
+    assert isinstance(first, Deferred)
+    assert first.in_doubt == dot_sent
+    assert dot_sent or first == untried
+    assert reports.outcome("b") == untried
+    assert (session.failure is not None, session.idle) == (True, True)
