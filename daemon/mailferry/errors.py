@@ -113,7 +113,11 @@ class LoginDelayedError(MaildropError):
 
 
 class MaildropUnavailableError(MaildropError):
-    """The server refused for a reason of its own (`[SYS/TEMP]`, `[SYS/PERM]`, any other -ERR)."""
+    """The server refused for a reason of its own that may pass (`[SYS/TEMP]`, any other -ERR)."""
+
+
+class MaildropFaultError(MaildropError):
+    """The server says that its trouble lasts until a person mends it (`[SYS/PERM]`, RFC 3206 s.4)."""
 
 
 class CleartextRefusedError(MaildropError):

@@ -106,6 +106,17 @@ class MaildropAuthRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MaildropFaultReported(Event):
+    """The server said `[SYS/PERM]`: its trouble lasts until a person mends it, there or here."""
+
+    name: ClassVar[str] = "maildrop.fault_reported"
+    level: ClassVar[Level] = "error"
+    maildrop: str
+    error: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class MaildropRecovered(Event):
     """A maildrop that failed before answers again."""
 
@@ -272,6 +283,28 @@ class RoutePaused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteProbeFailed(Event):
+    """A paused next hop was tried with one message and still takes none; the pause goes on until `not_before`."""
+
+    name: ClassVar[str] = "route.probe_failed"
+    destination: str
+    reason: str
+    failures: int
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAuthRejected(Event):
+    """A next hop refused user name or password: a person must act."""
+
+    name: ClassVar[str] = "route.auth_rejected"
+    level: ClassVar[Level] = "error"
+    destination: str
+    error: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class RouteResumed(Event):
     """A paused next hop takes mail again."""
 
@@ -282,7 +315,7 @@ class RouteResumed(Event):
 
 @dataclass(frozen=True, slots=True)
 class LedgerRecovered(Event):
-    """The receipt journal held rows that a crash had kept from the ledger."""
+    """The receipt journal or the log of changes held rows that a crash had kept from the ledger."""
 
     name: ClassVar[str] = "ledger.recovered"
     level: ClassVar[Level] = "warning"
@@ -309,6 +342,15 @@ class LedgerCopied(Event):
     level: ClassVar[Level] = "debug"
     duration_seconds: float
     size_octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCopyFailed(Event):
+    """No copy of the ledger could be made; the ledger is whole, and it is tried again later."""
+
+    name: ClassVar[str] = "ledger.copy_failed"
+    level: ClassVar[Level] = "warning"
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

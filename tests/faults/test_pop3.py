@@ -20,6 +20,7 @@ from mailferry.errors import (
     LoginDelayedError,
     MaildropBusyError,
     MaildropError,
+    MaildropFaultError,
     MaildropUnavailableError,
     ProtocolError,
     ReadTimeoutError,
@@ -205,7 +206,7 @@ async def test_a_challenge_that_makes_no_sense_is_cancelled() -> None:
         (b"-ERR [IN-USE] no\r\n", MaildropBusyError),
         (b"-ERR [LOGIN-DELAY] no\r\n", LoginDelayedError),
         (b"-ERR [SYS/TEMP] no\r\n", MaildropUnavailableError),
-        (b"-ERR [SYS/PERM] no\r\n", MaildropUnavailableError),
+        (b"-ERR [SYS/PERM] no\r\n", MaildropFaultError),
         (b"-ERR maildrop already locked\r\n", MaildropBusyError),
     ],
 )

@@ -18,6 +18,7 @@ from mailferry.errors import (
     LoginDelayedError,
     MaildropBusyError,
     MaildropError,
+    MaildropFaultError,
     MaildropUnavailableError,
     TlsError,
 )
@@ -36,6 +37,9 @@ from mailferry.protocol.pop3_listings import Capabilities, parse_capabilities
 
 _DEFAULT_LOGIN_DELAY_SECONDS = 600.0
 """When a server refuses a login as too early but never said what it wants."""
+
+_LONGEST_LOGIN_DELAY_SECONDS = 86_400.0
+"""No server that means well wants more; one that says "in 300 years" must not silence its maildrop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ class Pop3Connector:
         return MaildropTraits(
             has_top=capabilities.has_top,
             pipelining=dialogue.pipelining,
-            login_delay_seconds=capabilities.login_delay_seconds,
+            login_delay_seconds=_login_delay(capabilities),
             expire_days=capabilities.expire_days,
             protected=dialogue.link.protected,
         )
@@ -181,6 +185,12 @@ def _capabilities(reply: Reply) -> Capabilities | None:
     return parse_capabilities(reply.body or b"") if reply.ok else None
 
 
+def _login_delay(capabilities: Capabilities | None) -> float | None:
+    """Return the pause that the server wants between logins (RFC 2449 s.6.5), within reason."""
+    delay = capabilities.login_delay_seconds if capabilities else None
+    return None if delay is None else min(float(delay), _LONGEST_LOGIN_DELAY_SECONDS)
+
+
 def _refusal_error(refusal: LoginRefusal, text: str, capabilities: Capabilities | None) -> MaildropError:
     match refusal:
         case LoginRefusal.CREDENTIALS:
@@ -188,7 +198,8 @@ def _refusal_error(refusal: LoginRefusal, text: str, capabilities: Capabilities 
         case LoginRefusal.BUSY:
             return MaildropBusyError(f"{text}. Another session holds the maildrop")
         case LoginRefusal.DELAYED:
-            delay = capabilities.login_delay_seconds if capabilities else None
-            return LoginDelayedError(text, float(delay or _DEFAULT_LOGIN_DELAY_SECONDS))
+            return LoginDelayedError(text, _login_delay(capabilities) or _DEFAULT_LOGIN_DELAY_SECONDS)
+        case LoginRefusal.FAULT:
+            return MaildropFaultError(f"{text}. Only a person can mend it: ask the server's operator")
         case LoginRefusal.UNAVAILABLE:
             return MaildropUnavailableError(text)

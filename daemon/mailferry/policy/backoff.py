@@ -64,3 +64,12 @@ MAILDROP_BACKOFF = Backoff(first_seconds=30, limit_seconds=30 * 60)
 
 AUTH_BACKOFF = Backoff(first_seconds=10 * 60, limit_seconds=6 * 3600)
 """A refused password: providers lock accounts that hammer."""
+
+BUSY_BACKOFF = Backoff(first_seconds=30, limit_seconds=5 * 60)
+"""A maildrop that another session holds: it is let go sooner or later, and nobody is to blame."""
+
+FAULT_BACKOFF = Backoff(first_seconds=10 * 60, limit_seconds=6 * 3600)
+"""A server that waits for a person (`[SYS/PERM]`): to ask more often only fills its log."""
+
+ROUTE_AUTH_BACKOFF = Backoff(first_seconds=10 * 60, limit_seconds=3600)
+"""A next hop that refused our credentials: it may lock them, and mail waits for it."""

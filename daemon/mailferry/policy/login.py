@@ -19,13 +19,17 @@ class LoginRefusal(StrEnum):
     BUSY = "busy"
     DELAYED = "delayed"
     UNAVAILABLE = "unavailable"
+    """Trouble that may pass by itself."""
+    FAULT = "fault"
+    """Trouble that a person has to mend, and not with another password."""
 
 
 _BY_CODE = {
     "IN-USE": LoginRefusal.BUSY,
     "LOGIN-DELAY": LoginRefusal.DELAYED,
     "AUTH": LoginRefusal.CREDENTIALS,
-    "SYS": LoginRefusal.UNAVAILABLE,  # whatever follows: TEMP, PERM
+    "SYS/PERM": LoginRefusal.FAULT,
+    "SYS": LoginRefusal.UNAVAILABLE,  # TEMP, and whatever else may follow
 }
 
 # Words of servers without response codes. RFC 1939 s.7's own example is
@@ -33,10 +37,15 @@ _BY_CODE = {
 _BUSY = re.compile(
     r"already (locked|open|in use)|mailbox (is )?(locked|in use|busy)|maildrop.*locked", re.IGNORECASE
 )
-# "Too many failed logins" is no matter of pace: it is the wrong password once more.
 _DELAYED = re.compile(
-    r"login (limit|delay|too frequent)|minimum.*interval"
-    r"|too (many|frequent)(?!(?: [\w-]+){0,3} (?:fail|invalid|incorrect|wrong|bad|unsuccessful)).*(login|connection)",
+    r"login (limit|delay|too frequent)|minimum.*interval|too (many|frequent).*(login|connection)",
+    re.IGNORECASE,
+)
+# "Too many failed logins" is no matter of pace, nor is "mailbox locked after failed logins" one of
+# another session: it is the wrong password once more, and to come back soon would prolong the lock.
+_BLAMES_LOGINS = re.compile(
+    r"(fail|invalid|incorrect|wrong|bad|unsuccessful)\w*( [\w-]+){0,3} (login|logon|log-in|sign-?in|password|attempt|auth)"
+    r"|(login|logon|authentication) failures|attempts( [\w-]+){0,2} fail",
     re.IGNORECASE,
 )
 
@@ -55,8 +64,9 @@ def classify_login_refusal(response_code: str | None, text: str, *, auth_resp_co
         if code in _BY_CODE:
             return _BY_CODE[code]
         code, _, _ = code.rpartition("/")  # they are levels (RFC 2449 s.8): TEMP of SYS
-    if _BUSY.search(text):
-        return LoginRefusal.BUSY
-    if _DELAYED.search(text):
-        return LoginRefusal.DELAYED
+    if not _BLAMES_LOGINS.search(text):
+        if _BUSY.search(text):
+            return LoginRefusal.BUSY
+        if _DELAYED.search(text):
+            return LoginRefusal.DELAYED
     return LoginRefusal.UNAVAILABLE if auth_resp_code else LoginRefusal.CREDENTIALS

@@ -5,6 +5,7 @@ The words are label values of metrics and stand in logs and tables: stable.
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 
 from mailferry.errors import (
@@ -17,6 +18,7 @@ from mailferry.errors import (
     LoginDelayedError,
     MaildropBusyError,
     MaildropError,
+    MaildropFaultError,
     ProtocolError,
     ReadTimeoutError,
     SecretError,
@@ -24,7 +26,7 @@ from mailferry.errors import (
     TlsError,
     TransportError,
 )
-from mailferry.policy.backoff import AUTH_BACKOFF, MAILDROP_BACKOFF, Backoff
+from mailferry.policy.backoff import AUTH_BACKOFF, BUSY_BACKOFF, FAULT_BACKOFF, MAILDROP_BACKOFF, Backoff
 
 
 class PollResult(StrEnum):
@@ -40,7 +42,9 @@ class PollResult(StrEnum):
     LOGIN_DELAYED = "login_delayed"
     """The server wants a pause between logins (`[LOGIN-DELAY]`)."""
     UNAVAILABLE = "unavailable"
-    """The server refused for a reason of its own (`[SYS/TEMP]`, `[SYS/PERM]`, other -ERR)."""
+    """The server refused for a reason of its own that may pass (`[SYS/TEMP]`, other -ERR)."""
+    SERVER_FAULT = "server_fault"
+    """The server's trouble lasts until a person mends it (`[SYS/PERM]`)."""
     PROTOCOL_ERROR = "protocol_error"
     CONNECTION_LOST = "connection_lost"
     STORE_FAILED = "store_failed"
@@ -58,6 +62,7 @@ _WORDS: tuple[tuple[type[Exception], PollResult], ...] = (
     (AuthenticationRejectedError, PollResult.AUTH_REJECTED),
     (MaildropBusyError, PollResult.BUSY),
     (LoginDelayedError, PollResult.LOGIN_DELAYED),
+    (MaildropFaultError, PollResult.SERVER_FAULT),
     (CleartextRefusedError, PollResult.CONFIG_ERROR),
     (SecretError, PollResult.CONFIG_ERROR),
     (LocalProtocolError, PollResult.CONFIG_ERROR),
@@ -74,6 +79,15 @@ _WORDS: tuple[tuple[type[Exception], PollResult], ...] = (
 )
 
 
+_STANDING_CHARACTERS = 1000
+
+_BACKOFFS = {
+    PollResult.AUTH_REJECTED: AUTH_BACKOFF,
+    PollResult.BUSY: BUSY_BACKOFF,
+    PollResult.SERVER_FAULT: FAULT_BACKOFF,
+}
+
+
 def poll_result(failure: Exception | None) -> PollResult:
     """Name the end of a poll."""
     if failure is None:
@@ -86,4 +100,43 @@ def poll_result(failure: Exception | None) -> PollResult:
 
 def backoff_after(result: PollResult) -> Backoff:
     """Return how a maildrop's pauses grow after this kind of failure."""
-    return AUTH_BACKOFF if result is PollResult.AUTH_REJECTED else MAILDROP_BACKOFF
+    return _BACKOFFS.get(result, MAILDROP_BACKOFF)
+
+
+class Pauses:
+    """How long a maildrop rests, by what has gone wrong since it last went well.
+
+    Each way to back off has a count of its own: a password that is refused for the
+    first time, after a long outage, is not put off for hours, and one that is refused
+    again and again is tried ever more rarely, whatever else fails in between.
+
+    Args:
+        last_error: of the maildrop's standing, which begins with the word for it.
+        failures: in a row, by the same standing.
+    """
+
+    def __init__(self, last_error: str = "", failures: int = 0) -> None:
+        self._counts: Counter[Backoff] = Counter()
+        if failures:  # before a restart: they all count as the last one, which is at most too careful
+            self._counts[backoff_after(result_of(last_error))] = failures
+
+    def next_seconds(self, result: PollResult, chance: float) -> float:
+        """Count a failure and return the pause after it; `chance` is in [0, 1)."""
+        backoff = backoff_after(result)
+        self._counts[backoff] += 1
+        return backoff.pause_seconds(self._counts[backoff], chance)
+
+    def reset(self) -> None:
+        """Forget all failures: it went well."""
+        self._counts.clear()
+
+
+def standing_text(result: PollResult, failure: Exception | None) -> str:
+    """Return what a standing keeps of a failure: its word, and what was said."""
+    return f"{result}: {failure}"[:_STANDING_CHARACTERS]
+
+
+def result_of(standing_error: str) -> PollResult:
+    """Return the word with which a text of `standing_text` begins."""
+    word = standing_error.partition(":")[0]
+    return PollResult(word) if word in set(PollResult) else PollResult.INTERNAL_ERROR

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mailferry.errors import LoginDelayedError, StoreError
-from mailferry.events import MaildropAuthRejected, MaildropRecovered, PollFailed, PollFinished
+from mailferry.events import (
+    MaildropAuthRejected,
+    MaildropFaultReported,
+    MaildropRecovered,
+    PollFailed,
+    PollFinished,
+)
 from mailferry.model import LedgerRecord, MaildropName, StandingKind, StandingRecord
 from mailferry.policy.backoff import AUTH_BACKOFF
-from mailferry.policy.poll_result import PollResult, backoff_after, poll_result
+from mailferry.policy.poll_result import Pauses, PollResult, poll_result, standing_text
 from mailferry.ports import MaildropConnector
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import JUMP_SECONDS
@@ -43,6 +49,7 @@ class Turns:
     ) -> None:
         self.name: MaildropName = maildrop.policy.maildrop
         self.standing = standing or StandingRecord(StandingKind.MAILDROP, self.name)
+        self._pauses = Pauses(self.standing.last_error, self.standing.consecutive_failures)
         self._maildrop = maildrop
         self._around = surroundings
         self._caps = caps
@@ -151,6 +158,7 @@ class Turns:
         if result is not PollResult.OK:
             self._learn_failure(report, result, now)
             return
+        self._pauses.reset()
         if self.standing.consecutive_failures:
             self._around.emit(MaildropRecovered(self.name, self.standing.consecutive_failures))
         delay = report.login_delay_seconds or 0.0
@@ -164,14 +172,15 @@ class Turns:
 
     def _learn_failure(self, report: PollReport, result: PollResult, now: float) -> None:
         failures = self.standing.consecutive_failures + 1
-        pause = backoff_after(result).pause_seconds(failures, self._around.chance())
+        pause = self._pauses.next_seconds(result, self._around.chance())
         delay = report.login_delay_seconds or 0.0  # it counts after a failed poll, too
         if isinstance(report.failure, LoginDelayedError):
-            pause = delay = max(delay, report.failure.retry_after_seconds)
+            # RFC 2449 s.6.5: after a login the server may name a longer delay, for this user.
+            pause = delay = max(report.failure.retry_after_seconds, self.standing.login_delay_seconds)
         self.standing = replace(
             self.standing,
             last_error_at=now,
-            last_error=f"{result}: {report.failure}"[:1000],
+            last_error=standing_text(result, report.failure),
             consecutive_failures=failures,
             not_before=now + max(pause, delay),
             login_delay_seconds=delay or self.standing.login_delay_seconds,
@@ -193,6 +202,8 @@ class Turns:
             )
             if result is PollResult.AUTH_REJECTED:
                 emit(MaildropAuthRejected(self.name, text, standing.consecutive_failures))
+            elif result is PollResult.SERVER_FAULT:
+                emit(MaildropFaultReported(self.name, text, standing.consecutive_failures))
         emit(
             PollFinished(
                 maildrop=self.name,

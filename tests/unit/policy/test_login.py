@@ -6,6 +6,7 @@ from mailferry.policy.login import LoginRefusal, classify_login_refusal
 
 BUSY, DELAYED = LoginRefusal.BUSY, LoginRefusal.DELAYED
 CREDENTIALS, UNAVAILABLE = LoginRefusal.CREDENTIALS, LoginRefusal.UNAVAILABLE
+FAULT = LoginRefusal.FAULT
 
 
 @pytest.mark.parametrize("auth_resp_code", [False, True])
@@ -16,7 +17,9 @@ CREDENTIALS, UNAVAILABLE = LoginRefusal.CREDENTIALS, LoginRefusal.UNAVAILABLE
         ("LOGIN-DELAY", DELAYED),
         ("AUTH", CREDENTIALS),
         ("SYS/TEMP", UNAVAILABLE),
-        ("SYS/PERM", UNAVAILABLE),
+        ("SYS/PERM", FAULT),
+        ("SYS/PERM/ACCOUNT", FAULT),
+        ("SYS", UNAVAILABLE),
         ("SYS/TEMP/DISK", UNAVAILABLE),
         ("SYS/NEW", UNAVAILABLE),
         ("IN-USE/ELSEWHERE", BUSY),
@@ -50,6 +53,10 @@ def test_a_response_code_outranks_the_words(
         ("Too many failed login attempts", CREDENTIALS),
         ("Too many login failures", CREDENTIALS),
         ("too many recent bad logins", CREDENTIALS),
+        ("Mailbox is locked because of too many failed login attempts", CREDENTIALS),
+        ("maildrop locked: 5 unsuccessful logins", CREDENTIALS),
+        ("too many connections with a wrong password", CREDENTIALS),
+        ("Too many login attempts failed, minimum interval applies", CREDENTIALS),
         ("", CREDENTIALS),
     ],
 )
@@ -64,5 +71,5 @@ def test_with_auth_resp_code_only_its_code_speaks_of_credentials() -> None:
 
 
 def test_a_long_hostile_text_takes_no_time() -> None:
-    for word in ("too many ", "minimum ", "maildrop ", "login too "):
+    for word in ("too many ", "minimum ", "maildrop ", "login too ", "failed a ", "auth b ", "wrong "):
         assert classify_login_refusal(None, word * 500, auth_resp_code=True) is UNAVAILABLE
