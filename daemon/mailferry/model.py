@@ -6,10 +6,10 @@ RFC 5321 (envelope, reverse-path, reply). Times are seconds since the epoch, UTC
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, Protocol
 
 MaildropName = NewType("MaildropName", str)
 DestinationName = NewType("DestinationName", str)
@@ -236,6 +236,47 @@ class TraceFacts:
     repeated_delivered_to: tuple[str, ...] = ()
 
 
+class StoredContent(Protocol):
+    """A message's octets in a file, since they are too many for memory.
+
+    What can be said about them without reading them again is kept. The file lasts
+    as long as somebody refers to this object, and no longer.
+    """
+
+    def __len__(self) -> int:
+        """How many octets there are."""
+
+    @property
+    def sha256(self) -> bytes:
+        """The digest of all octets."""
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether no octet has its eighth bit set."""
+
+    @property
+    def is_crlf(self) -> bool:
+        """Whether every line, the last one too, ends with CRLF, and no CR or LF stands alone."""
+
+    def head(self, octets: int) -> bytes:
+        """Return the first octets, at most so many.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+
+    def pieces(self, start: int = 0) -> Iterator[bytes]:
+        """Yield the octets from `start` on, in pieces of at most some hundred KB.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+
+
+Content = bytes | StoredContent
+"""A message's octets, in memory or in a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchedMessage:
     """A message as it was fetched: `content` is unstuffed, line ends untouched."""
@@ -243,7 +284,7 @@ class FetchedMessage:
     maildrop: MaildropName
     message_id: MessageId
     uidl: Uidl
-    content: bytes
+    content: Content
     header_digest: bytes
     content_digest: bytes
     envelope_sender: str

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mailferry.events import Event
 from mailferry.model import (
+    Content,
     Delivery,
     DeliveryRecord,
     DestinationName,
@@ -158,8 +159,11 @@ class MaildropSession(Protocol):
             TransportError: the link failed.
         """
 
-    def retrieve(self, message: ListedMessage, done: Callable[[bytes | None, str], None]) -> None:
-        """Ask for a whole message (RETR); `done(content, "")` or `done(None, why)`."""
+    def retrieve(self, message: ListedMessage, done: Callable[[Content | None, str], None]) -> None:
+        """Ask for a whole message (RETR); `done(content, "")` or `done(None, why)`.
+
+        A reason that is empty means that the session died. With a reason it goes on.
+        """
 
     def top(self, message: ListedMessage, done: Callable[[bytes | None, str], None]) -> None:
         """Ask for a message's header only (TOP n 0); as `retrieve`."""

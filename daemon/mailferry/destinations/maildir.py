@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from mailferry.message.content import pieces_of
 from mailferry.model import (
+    Content,
     Deferred,
     Delivered,
     Delivery,
@@ -152,12 +154,13 @@ def _names_in(folder: Path) -> set[str]:
         return {entry.name.split(":")[0] for entry in entries}
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def _write_synced(path: Path, content: Content) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        for piece in pieces_of(content):
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

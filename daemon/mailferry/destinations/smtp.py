@@ -19,9 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from mailferry.destinations.letter import Envelope, compose
+from mailferry.destinations.letter import Envelope, Rewrite, compose
 from mailferry.errors import LocalProtocolError, MailferryError, TransportError
+from mailferry.message.rewriting import rewritten
+from mailferry.message.spool import Spool
 from mailferry.model import (
+    Content,
     Deferred,
     Delivery,
     DeliveryReport,
@@ -102,10 +105,6 @@ class _Order:
     delivery: Delivery
     rewritten: Content | None = None
 
-    def refuse(self, reason: str) -> None:
-        """Report this message's own trouble."""
-        self.delivery.done(DeliveryReport(Deferred(Scope.MESSAGE, reason)))
-
 
 class SmtpDestination:
     """Implements `ports.Destination`.
@@ -153,7 +152,8 @@ class SmtpDestination:
         """Refuse what waits, let what is under way finish, close the sessions."""
         self._draining = True
         self._refuse_waiting("the daemon is stopping")
-        for task in self._opening:
+        rewriting = () if self._rewriting is None else (self._rewriting,)
+        for task in (*self._opening, *rewriting):
             task.cancel()
         self._note_drained()
         try:
@@ -166,7 +166,7 @@ class SmtpDestination:
             raise
         for session in list(self._sessions):
             self._close(session)
-        await asyncio.gather(*self._opening, *self._closing, return_exceptions=True)
+        await asyncio.gather(*self._opening, *self._closing, *rewriting, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -197,23 +197,33 @@ class SmtpDestination:
 
     def _begin(self, session: Session, order: _Order) -> bool:
         """Give a message to a session; False when it has to wait, and what is behind it."""
-        delivery = order.delivery
-        try:
-            letter = compose(delivery, self._envelope, session.features, order.rewritten)
-            if isinstance(letter, Transaction):
-                self._begin_transaction(session, order, letter)
-            elif isinstance(letter, Rewrite):
-                return self._begin_rewriting(order, letter)
-            else:
-                delivery.done(DeliveryReport(letter))
-        except LocalProtocolError as error:
-            order.refuse(str(error))
-        except OSError as error:
-            order.refuse(_unreadable(error))
-        except Exception as error:  # noqa: BLE001  one message that trips a bug of ours must not hold up the others
-            _bugs.exception("message %s for %s", delivery.message.message_id, self.name)
-            order.refuse(f"internal error: {error!r}")
+        letter = self._try_begin(session, order)
+        if isinstance(letter, Rewrite):
+            return self._begin_rewriting(order, letter)
+        if letter is not None:
+            order.delivery.done(DeliveryReport(letter))
         return True
+
+    def _try_begin(self, session: Session, order: _Order) -> Rewrite | Outcome | None:
+        """Begin; or return what there is to do first, or to say without asking the next hop."""
+        try:
+            letter = compose(order.delivery, self._envelope, session.features, order.rewritten)
+            if not isinstance(letter, Transaction):
+                return letter
+            self._begin_transaction(session, order, letter)
+        except LocalProtocolError as error:
+            return Deferred(Scope.MESSAGE, str(error))
+        except Exception as error:  # noqa: BLE001  one message that trips a bug of ours must not hold up the others
+            return self._own_trouble(order, error)
+        return None
+
+    def _own_trouble(self, order: _Order, error: Exception) -> Outcome:
+        if isinstance(error, OSError):  # of the file that it lies in, or is written to
+            reason = f"the message cannot be prepared: {error.strerror or error}"
+            return Deferred(Scope.MESSAGE, reason)
+        number = order.delivery.message.message_id
+        _bugs.error("message %s for %s", number, self.name, exc_info=error)
+        return Deferred(Scope.MESSAGE, f"internal error: {error!r}")
 
     def _begin_transaction(self, session: Session, order: _Order, letter: Transaction) -> None:
         if session.idle:
@@ -226,7 +236,9 @@ class SmtpDestination:
     ) -> None:
         self._moved_at = self._now()
         done = order.delivery.done
-        if not _session_was_over(finished) or fresh:
+        if self._cut_off and not finished.content_sent:
+            done(_untried("the daemon is stopping"))
+        elif not _session_was_over(finished) or fresh:
             done(_with_cause(classify_transaction(finished), finished, session.failure))
         elif self._draining:
             done(_untried("the daemon is stopping"))
@@ -248,6 +260,7 @@ class SmtpDestination:
 
     async def _rewrite(self, order: _Order, letter: Rewrite) -> None:
         content = order.delivery.message.content
+        outcome: Outcome | None = None
         try:
             order.rewritten = await asyncio.to_thread(
                 rewritten, content, self._spool, seven_bit=letter.seven_bit
@@ -255,13 +268,12 @@ class SmtpDestination:
         except asyncio.CancelledError:
             order.delivery.done(_untried("the daemon is stopping"))
             raise
-        except OSError as error:
-            order.refuse(_unreadable(error))
-        except Exception as error:  # noqa: BLE001  as in _begin
-            _bugs.exception("message %s for %s", order.delivery.message.message_id, self.name)
-            order.refuse(f"internal error: {error!r}")
-        else:
+        except Exception as error:  # noqa: BLE001  as in _try_begin
+            outcome = self._own_trouble(order, error)
+        if outcome is None:
             self._waiting.appendleft(order)
+        else:
+            order.delivery.done(DeliveryReport(outcome))
 
     def _rewrite_ended(self, _task: asyncio.Task[None]) -> None:
         self._rewriting = None
@@ -369,10 +381,6 @@ def _with_cause(
     if failure is None or finished.data_reply is not None or not isinstance(outcome, Deferred):
         return report
     return replace(report, outcome=replace(outcome, reason=f"{outcome.reason}: {failure}"))
-
-
-def _unreadable(error: OSError) -> str:
-    return f"the message cannot be prepared: {error.strerror or error}"
 
 
 def _untried(reason: str) -> DeliveryReport:

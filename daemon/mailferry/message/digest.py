@@ -16,6 +16,7 @@ import hashlib
 import re
 
 from mailferry.message.headers import split_header
+from mailferry.model import Content
 
 DIGEST_OCTETS = 16
 
@@ -42,9 +43,9 @@ def header_digest(header: bytes) -> bytes:
     return _sha256(_REWRITTEN.sub(b"", lines).rstrip(b"\n"))
 
 
-def content_digest(content: bytes) -> bytes:
+def content_digest(content: Content) -> bytes:
     """Return 16 octets for exactly these octets, line ends included."""
-    return _sha256(content)
+    return _sha256(content) if isinstance(content, bytes) else content.sha256[:DIGEST_OCTETS]
 
 
 def _sha256(octets: bytes) -> bytes:

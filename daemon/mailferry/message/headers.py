@@ -14,9 +14,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mailferry.message.address import is_sane_address
+from mailferry.model import Content, StoredContent
 
 HEADER_LIMIT_OCTETS = 1_048_576
 """What lies beyond is taken for the body. Postfix stops at a tenth of this."""
+
+_SHORT_HEADER_OCTETS = 64 * 1024
+"""What is read of a file at first: nearly all headers are shorter."""
 
 _RETURN_PATH_LIMIT_OCTETS = 1000
 
@@ -51,6 +55,29 @@ def split_header(content: bytes) -> tuple[bytes, bytes]:
     """
     header_end, body_start = _header_bounds(content)
     return content[:header_end], content[body_start:]
+
+
+def header_of(content: Content) -> bytes:
+    """Return the header section as `split_header` does, of a message in memory or in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    start = content if isinstance(content, bytes) else head_of(content)
+    return start[: _header_bounds(start)[0]]
+
+
+def head_of(content: StoredContent) -> bytes:
+    """Return a beginning of the message that has its whole header, and tells it as all of it would.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    start = content.head(_SHORT_HEADER_OCTETS)
+    if _header_bounds(start)[1] < len(start):
+        return start
+    # Beyond the limit there is no header: a few octets more show that there is a beyond.
+    return content.head(HEADER_LIMIT_OCTETS + 16)
 
 
 def _header_bounds(content: bytes) -> tuple[int, int]:

@@ -8,6 +8,8 @@ before dots are stuffed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 
 def normalise_line_ends(content: bytes) -> bytes:
     r"""Return the message with every line, the last one too, ended by CRLF.
@@ -16,7 +18,29 @@ def normalise_line_ends(content: bytes) -> bytes:
     empty message becomes one empty line, since DATA cannot carry less
     (RFC 5321 s.4.1.1.4). A clean message is returned as the same object.
     """
-    pairs = content.count(b"\r\n")
-    if not (pairs == content.count(b"\n") == content.count(b"\r")):
-        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    content = _with_crlf(content)
     return content if content.endswith(b"\r\n") else content + b"\r\n"
+
+
+def normalised_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield, cut in some way, what `normalise_line_ends` would make of the pieces joined."""
+    held = last_two = b""
+    for piece in pieces:
+        octets = held + piece
+        held = b"\r" if octets.endswith(b"\r") else b""  # it waits for what follows: LF or not
+        if octets := _with_crlf(octets[: len(octets) - len(held)]):
+            last_two = (last_two + octets[-2:])[-2:]
+            yield octets
+    if held or last_two != b"\r\n":
+        yield b"\r\n"
+
+
+def has_only_crlf(content: bytes) -> bool:
+    """Tell whether no CR and no LF stands alone."""
+    return content.count(b"\r\n") == content.count(b"\n") == content.count(b"\r")
+
+
+def _with_crlf(content: bytes) -> bytes:
+    if has_only_crlf(content):
+        return content
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")

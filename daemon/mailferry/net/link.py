@@ -46,6 +46,9 @@ _NEXT_ADDRESS_SECONDS = 0.25
 _EARLY_OCTETS = 64 * 1024
 """What a peer may send before anybody listens."""
 
+_TLS_OVERHEAD_OCTETS = 256
+"""By how much a short write may grow under TLS."""
+
 
 class LinkHandler(Protocol):
     """Who owns a link."""
@@ -77,7 +80,11 @@ class Link(asyncio.Protocol):
         self._awaiting = ""
         self._reply_since = 0.0
         self._progress_at = 0.0
+        self._full = False
+        self._on_room: Callable[[], None] = lambda: None
         self._unsent_octets = 0
+        self._sent_octets = 0
+        self._sent_since = 0.0
 
     # What the owner calls
 
@@ -99,8 +106,20 @@ class Link(asyncio.Protocol):
             self._transport.write(buffers[0])
         else:
             self._transport.writelines(buffers)
-        self._progress_at = self._loop.time()
-        self._unsent_octets = _untaken_octets(self._transport)
+        octets = sum(map(len, buffers))
+        now = self._progress_at = self._loop.time()
+        was_idle = not self._unsent_octets
+        self._count_sent(octets)
+        if was_idle or self._unsent_octets <= octets + octets // 64 + _TLS_OVERHEAD_OCTETS:
+            # All that was written before is gone: the rate counts from here.
+            self._sent_octets, self._sent_since = 0, now
+
+    def when_room(self, then: Callable[[], None]) -> None:
+        """Call `then` once, soon, when the transport wants more to send: for what is not written at once."""
+        if self._full:
+            self._on_room = then
+        elif not self._dead:
+            self._loop.call_soon(then)
 
     def expect(self, what: str, timeout_seconds: float | None = None) -> None:
         """Begin to wait for a reply; call again for the next one, it resets the deadline."""
@@ -194,6 +213,17 @@ class Link(asyncio.Protocol):
         waiting = f" while waiting for {self._awaiting}" if self._awaiting else ""
         self.fail(ConnectionLostError(f"{self.endpoint}: connection lost{waiting}{detail}"))
 
+    def pause_writing(self) -> None:
+        """Note that the transport has enough (asyncio calls this)."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Let go on who waits to write (asyncio calls this)."""
+        self._full = False
+        then, self._on_room = self._on_room, lambda: None
+        if not self._dead:
+            then()
+
     # Deadlines
 
     def _secured(self) -> None:
@@ -234,12 +264,20 @@ class Link(asyncio.Protocol):
         return min(seconds, self._timeout_seconds / 4) if self._unsent_octets else seconds
 
     def _note_sent_octets(self, now: float) -> None:
-        """Octets of ours that the peer took are progress, if they leave at the least rate."""
-        unsent = _untaken_octets(self._transport) if self._transport else 0
-        sent = self._unsent_octets - unsent
-        if sent > 0 and sent >= LEAST_RATE_OCTETS_PER_SECOND * (now - self._progress_at):
-            self._unsent_octets = unsent
+        """Octets of ours that the peer took are progress, if they leave at the least rate.
+
+        Counted over all writes: one that follows another must not hide that nothing leaves.
+        """
+        self._count_sent(0)
+        seconds = now - self._sent_since
+        if self._sent_octets and self._sent_octets >= LEAST_RATE_OCTETS_PER_SECOND * seconds:
+            self._sent_octets, self._sent_since = 0, now
             self._progress_at = self._reply_since = now
+
+    def _count_sent(self, written_octets: int) -> None:
+        unsent = _untaken_octets(self._transport) if self._transport else 0
+        self._sent_octets += max(self._unsent_octets + written_octets - unsent, 0)
+        self._unsent_octets = unsent
 
 
 def _untaken_octets(transport: asyncio.Transport) -> int:

@@ -22,6 +22,7 @@ from mailferry.errors import (
     MaildropUnavailableError,
     TlsError,
 )
+from mailferry.message.spool import Spool
 from mailferry.net.credentials import Credentials, LoginMethod
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.link import connect
@@ -50,6 +51,7 @@ class Pop3Settings:
         allow_cleartext: permits a password on an unprotected link.
         pipelining: use it when the server offers it.
         message_limit_octets: a reply beyond this ends the session.
+        spool: where messages go that are too large for memory; None keeps all in memory.
     """
 
     endpoint: Endpoint
@@ -58,6 +60,7 @@ class Pop3Settings:
     allow_cleartext: bool = False
     pipelining: bool = True
     message_limit_octets: int = 64 * 1024 * 1024
+    spool: Spool | None = None
 
 
 class Pop3Connector:
@@ -87,8 +90,14 @@ class Pop3Connector:
     async def _open(self) -> Pop3Session:
         settings = self._settings
         link = await connect(settings.endpoint)
-        limits = Pop3Limits(message_octets=settings.message_limit_octets)
-        dialogue = Pop3Dialogue(link, limits=limits, trace=self._trace())
+        spool = settings.spool
+        limits = Pop3Limits(
+            message_octets=settings.message_limit_octets,
+            held_octets=spool.threshold_octets if spool else None,
+        )
+        dialogue = Pop3Dialogue(
+            link, limits=limits, trace=self._trace(), new_sink=spool.new_file if spool else None
+        )
         try:
             greeting = await self._greet(dialogue)
             capabilities = await self._protect(dialogue)

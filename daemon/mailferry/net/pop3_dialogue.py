@@ -19,6 +19,7 @@ from mailferry.errors import (
 )
 from mailferry.net.link import Link
 from mailferry.net.trace import Trace, no_trace, octets_note
+from mailferry.protocol.framing import BodySink
 from mailferry.protocol.pop3 import Continuation, Event, Greeting, Pop3Connection, Pop3Limits, Reply
 from mailferry.protocol.pop3_commands import Capa, Command
 
@@ -36,8 +37,15 @@ _PIPELINE_DEPTH = 64
 class Pop3Dialogue:
     """One POP3 session's commands and replies."""
 
-    def __init__(self, link: Link, *, limits: Pop3Limits, trace: Trace = no_trace) -> None:
-        self.core = Pop3Connection(limits)
+    def __init__(
+        self,
+        link: Link,
+        *,
+        limits: Pop3Limits,
+        trace: Trace = no_trace,
+        new_sink: Callable[[], BodySink] | None = None,
+    ) -> None:
+        self.core = Pop3Connection(limits, new_sink)
         self.failure: MailferryError | None = None
         self.pipelining = False
         """Set by the owner once the server has offered it."""
@@ -222,6 +230,8 @@ class Pop3Dialogue:
                 self._trace("reply", line)
         elif isinstance(event, Reply) and event.body is not None:
             self._trace("reply", f"{event.line} {octets_note(len(event.body))}")
+        elif isinstance(event, Reply) and event.sink is not None:
+            self._trace("reply", f"{event.line} {octets_note(event.sink.octets)}")
         else:
             self._trace("reply", event.line)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mailferry.errors import MaildropUnavailableError, MailferryError, ProtocolError
-from mailferry.model import ListedMessage, Uidl
+from mailferry.message.spool import SpoolFile
+from mailferry.model import Content, ListedMessage, Uidl
 from mailferry.net.pop3_dialogue import Answer, Pop3Dialogue
 from mailferry.ports import MaildropListing, MaildropTraits
 from mailferry.protocol.pop3 import Reply
-from mailferry.protocol.pop3_commands import Command, Dele, List_, Quit, Retr, Stat, Top, UidlCommand
+from mailferry.protocol.pop3_commands import Dele, List_, Quit, Retr, Stat, Top, UidlCommand
 from mailferry.protocol.pop3_listings import parse_scan_listing, parse_stat, parse_uid_listing
-
-Content = Callable[[bytes | None, str], None]
 
 _TROUBLE = frozenset({"SYS/TEMP", "SYS/PERM", "IN-USE"})
 """Response codes (RFC 3206 s.4, RFC 2449 s.8.1.2) that no server gives to an unknown command."""
@@ -69,24 +68,21 @@ class Pop3Session:
             raise _refused(uids)
         return stat, scan, uids
 
-    def retrieve(self, message: ListedMessage, done: Content) -> None:
+    def retrieve(self, message: ListedMessage, done: Callable[[Content | None, str], None]) -> None:
         """RETR: `done(content, "")`, or `done(None, why)`; why is "" when the session died."""
-        self._fetch(Retr(message.message_number), done)
 
-    def top(self, message: ListedMessage, done: Content) -> None:
-        """TOP n 0: the header only; as `retrieve`."""
-        self._fetch(Top(message.message_number, 0), done)
-
-    def _fetch(self, command: Command, done: Content) -> None:
         def answered(answer: Answer | None) -> None:
-            if not isinstance(answer, Reply):
-                done(None, "")
-            elif answer.ok:
-                done(answer.body or b"", "")
+            if isinstance(answer, Reply) and isinstance(answer.sink, SpoolFile):
+                # A full disk costs this message its turn; the session goes on.
+                done(answer.sink.content(), answer.sink.failure)
             else:
-                done(None, f"{command.verb} refused: {answer.line}")
+                done(*_held(answer))
 
-        self._dialogue.submit(command, answered)
+        self._dialogue.submit(Retr(message.message_number, message.size_octets), answered)
+
+    def top(self, message: ListedMessage, done: Callable[[bytes | None, str], None]) -> None:
+        """TOP n 0: the header only; as `retrieve`."""
+        self._dialogue.submit(Top(message.message_number, 0), lambda answer: done(*_held(answer)))
 
     def delete(self, message_number: int, done: Callable[[bool, str], None]) -> None:
         """DELE: marks the message; it goes when QUIT is answered with +OK."""
@@ -111,6 +107,13 @@ class Pop3Session:
     def abort(self) -> None:
         """Drop the link: the server unmarks what was marked for deletion."""
         self._dialogue.fail(MaildropUnavailableError("the session was given up"))
+
+
+def _held(answer: Answer | None) -> tuple[bytes | None, str]:
+    """Return what a reply brought in memory, or why it brought nothing."""
+    if not isinstance(answer, Reply):
+        return None, ""
+    return (answer.body or b"", "") if answer.ok else (None, f"{answer.command.verb} refused: {answer.line}")
 
 
 def _refused(reply: Reply) -> MaildropUnavailableError:

@@ -55,6 +55,7 @@ class SmtpSession:
         self._answer: asyncio.Future[Answer] | None = None
         self._finished: dict[int, Finished] = {}
         self._handling = False
+        self._writing = False
         link.reply_octets = lambda: self.core.receiving_octets
 
     @property
@@ -164,9 +165,7 @@ class SmtpSession:
             finished(event)
 
     def _flush(self, timeout_seconds: float | None = None, *, answered: bool = False) -> None:
-        octets = self.core.data_to_send()
-        if octets:
-            self.link.write(octets)
+        self._write()
         awaiting, before = self.core.awaiting, self._awaiting
         self._awaiting = awaiting
         if not awaiting:
@@ -178,6 +177,26 @@ class SmtpSession:
         else:
             what = self._asked if awaiting == "command" else awaiting.upper()
             self.link.expect(f"the reply to {what}", timeout_seconds)
+
+    def _write(self) -> None:
+        """Write what is due; of a large content a piece, and the next when the transport has taken it."""
+        if self._writing:
+            return  # what is new waits behind the content
+        try:
+            octets = self.core.data_to_send()
+        except OSError as error:
+            self.fail(TransportError(f"the message cannot be read from its file: {error.strerror or error}"))
+            return
+        if octets:
+            self.link.write(octets)
+        if self.core.streaming:
+            self._writing = True
+            self.link.when_room(self._write_on)
+
+    def _write_on(self) -> None:
+        self._writing = False
+        if self.failure is None:
+            self._write()
 
 
 def unexpected(answer: Answer) -> RemoteProtocolError:

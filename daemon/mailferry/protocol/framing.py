@@ -9,6 +9,8 @@ becomes two (SMTP smuggling, and its twin in POP3).
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from mailferry.errors import MessageTooLargeError, RemoteProtocolError
 
 CRLF = b"\r\n"
@@ -17,6 +19,22 @@ _CR = 0x0D
 _DOT = 0x2E
 _EMPTY_BODY = b".\r\n"
 _BODY_END = b"\r\n.\r\n"
+_PIECE_OCTETS = 256 * 1024
+"""A body that is not held goes on in pieces of this size; asyncio reads no more at once."""
+
+
+class BodySink(Protocol):
+    """Where the octets of a body go that is too large to be held."""
+
+    @property
+    def octets(self) -> int:
+        """How many it has taken."""
+
+    def write(self, octets: bytes) -> None:
+        """Take the next octets. Never raises: what goes wrong is the sink's to tell."""
+
+    def discard(self) -> None:
+        """Give them up: no more will come."""
 
 
 class ReceiveBuffer:
@@ -108,6 +126,40 @@ class ReceiveBuffer:
         self._advance(end + len(_BODY_END))
         return body
 
+    def take_part(
+        self, most: int, taken: int, limit: int, too_large: type[RemoteProtocolError]
+    ) -> tuple[bytes, bool]:
+        """Take some octets of a body, dots still stuffed, and tell whether they are its last.
+
+        What may be the body's end stays until it is known for one.
+
+        Args:
+            most: take no more than that at a time.
+            taken: how many octets of this body have been taken before.
+            limit: the most octets that the whole body may have.
+            too_large: what to raise beyond that.
+
+        Raises:
+            RemoteProtocolError: the body is longer (as `too_large`).
+        """
+        start = self._start
+        if not taken and self._data.startswith(_EMPTY_BODY, start):
+            self._advance(start + len(_EMPTY_BODY))
+            return b"", True
+        end = self._data.find(_BODY_END, max(self._searched, start))
+        octets = len(self) - 2 if end < 0 else end + 2 - start
+        if taken + octets > limit:
+            raise too_large(f"reply longer than {limit} octets")
+        if end >= 0 and octets <= most:
+            part = self._copy(start, end + 2)
+            self._advance(end + len(_BODY_END))
+            return part, True
+        certain = end if end >= 0 else len(self._data) - len(_BODY_END) + 1
+        stop = max(min(start + most, certain), start)
+        part = self._copy(start, stop)
+        self._start, self._searched = stop, max(certain, stop)
+        return part, False
+
     def _advance(self, start: int) -> None:
         if start == len(self._data):
             self.clear()  # an idle session must not keep the room of its largest message
@@ -118,9 +170,74 @@ class ReceiveBuffer:
         """Copy a body once, and once more only if a line of it begins with a dot."""
         if self._data[start] == _DOT:
             start += 1
+        return self._copy(start, end).replace(b"\r\n.", b"\r\n")
+
+    def _copy(self, start: int, end: int) -> bytes:
         with memoryview(self._data) as view:
-            body = view[start:end].tobytes()
-        return body.replace(b"\r\n.", b"\r\n")
+            return view[start:end].tobytes()
+
+
+class StreamedBody:
+    """One body on its way from the buffer to a sink, unstuffed as it passes.
+
+    Attributes:
+        octets: how many have passed, dots still stuffed.
+    """
+
+    __slots__ = ("_before", "_buffer", "_limit", "_too_large", "octets", "sink")
+
+    def __init__(
+        self, buffer: ReceiveBuffer, sink: BodySink, limit: int, too_large: type[RemoteProtocolError]
+    ) -> None:
+        self.octets = 0
+        self.sink = sink
+        self._buffer = buffer
+        self._limit = limit
+        self._too_large = too_large
+        self._before = CRLF  # the last two octets that passed: a body's beginning begins a line
+
+    def advance(self) -> bool:
+        """Let pass what has come; True when the body has ended.
+
+        Raises:
+            RemoteProtocolError: it is longer than its limit.
+        """
+        while True:
+            part, ended = self._buffer.take_part(_PIECE_OCTETS, self.octets, self._limit, self._too_large)
+            if part:
+                self.octets += len(part)
+                self.sink.write(self._unstuffed(part))
+            if ended or not part:
+                return ended
+
+    def _unstuffed(self, part: bytes) -> bytes:
+        """Take away the dots that were stuffed, one at the border of two parts included."""
+        before, self._before = self._before, (self._before + part[-2:])[-2:]
+        if before == CRLF and part.startswith(b"."):
+            part = part[1:]
+        elif before.endswith(b"\r") and part.startswith(b"\n."):
+            part = b"\n" + part[2:]
+        return part.replace(b"\r\n.", b"\r\n")
+
+
+class HeadSink:
+    """Keeps the first octets of a body and lets the rest go; implements `BodySink`."""
+
+    __slots__ = ("_most", "head", "octets")
+
+    def __init__(self, most: int) -> None:
+        self.octets = 0
+        self.head = bytearray()
+        self._most = most
+
+    def write(self, octets: bytes) -> None:
+        """Keep what there is room for."""
+        self.octets += len(octets)
+        self.head += octets[: self._most - len(self.head)]
+
+    def discard(self) -> None:
+        """Forget it."""
+        self.head.clear()
 
 
 def stuff(body: bytes) -> bytes:

@@ -13,10 +13,11 @@ import base64
 import binascii
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailferry.errors import LocalProtocolError, MessageTooLargeError, RemoteProtocolError
-from mailferry.protocol.framing import ReceiveBuffer
+from mailferry.protocol.framing import BodySink, HeadSink, ReceiveBuffer, StreamedBody
 from mailferry.protocol.pop3_commands import Capa, Command, Retr, Top, User
 from mailferry.protocol.pop3_listings import Capabilities, parse_capabilities
 from mailferry.protocol.pop3_state import MOVES, Move, Pop3State
@@ -32,6 +33,8 @@ _STATUS = re.compile(
 # RFC 1939 s.7: the timestamp is a message-id. Anything looser lets a false server
 # choose what is hashed with the password (CVE-2007-1558). It stands last.
 _TIMESTAMP = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>")
+_LISTED_OCTETS_SLACK = 64 * 1024
+"""What a message may exceed its listed size by: servers count line ends differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Pop3Limits:
         line_octets: a status line; RFC 2449 s.4 allows 512.
         challenge_octets: a line while a SASL exchange is under way.
         message_octets: the reply to RETR or TOP, dots still stuffed.
+        held_octets: how much of a reply to RETR is held in memory; what grows beyond it, or
+            is listed with more, goes to a sink. None: all of it is held.
+        header_octets: how much of a reply to TOP is kept; what follows is let go.
         listing_octets: the reply to LIST or UIDL.
         capability_octets: the reply to CAPA.
     """
@@ -49,6 +55,8 @@ class Pop3Limits:
     line_octets: int = 4096
     challenge_octets: int = 12_288
     message_octets: int = 100 * 2**20
+    held_octets: int | None = None
+    header_octets: int = 2**20 + 2**16
     listing_octets: int = 32 * 2**20
     capability_octets: int = 64 * 2**10
 
@@ -85,6 +93,7 @@ class Reply:
         response_code: upper-case, without brackets (`IN-USE`, `SYS/TEMP`).
         text: what follows the indicator and the response code.
         body: the unstuffed octets of a multi-line reply, without the final "."; None if there is none.
+        sink: where they went instead, when they were too many to be held.
     """
 
     command: Command
@@ -92,6 +101,7 @@ class Reply:
     response_code: str | None
     text: str
     body: bytes | None
+    sink: BodySink | None = None
 
     @property
     def line(self) -> str:
@@ -121,6 +131,9 @@ class _Status:
 class Pop3Connection:
     """One POP3 session, from the greeting to the end.
 
+    Args:
+        new_sink: makes the sink for a message that is too large to be held.
+
     Attributes:
         state: see `pop3_state` for the machine.
         capabilities: what the last CAPA brought; None before it, after a refused
@@ -131,7 +144,9 @@ class Pop3Connection:
             that arrive in the same read, for ever.
     """
 
-    def __init__(self, limits: Pop3Limits = Pop3Limits()) -> None:
+    def __init__(
+        self, limits: Pop3Limits = Pop3Limits(), new_sink: Callable[[], BodySink] | None = None
+    ) -> None:
         self.state = Pop3State.GREETING
         self.capabilities: Capabilities | None = None
         self.events_before_failure: tuple[Event, ...] = ()
@@ -139,6 +154,8 @@ class Pop3Connection:
         self._buffer = ReceiveBuffer()
         self._pending: deque[tuple[Command, Move]] = deque()
         self._status: _Status | None = None
+        self._new_sink = new_sink
+        self._streamed: StreamedBody | None = None
         self._challenged = False
         self._user_accepted = False
         self._failure: RemoteProtocolError | None = None
@@ -156,7 +173,8 @@ class Pop3Connection:
     @property
     def receiving_octets(self) -> int:
         """How many octets have come of the reply that is under way."""
-        return len(self._buffer) + (self._status.octets if self._status else 0)
+        passed = self._streamed.octets if self._streamed else 0
+        return len(self._buffer) + passed + (self._status.octets if self._status else 0)
 
     def send(self, command: Command) -> bytes:
         """Note a command as sent and return its octets.
@@ -282,11 +300,40 @@ class Pop3Connection:
         return Continuation(self._pending[0][0], challenge)
 
     def _next_body(self, status: _Status) -> Reply | None:
-        body = self._buffer.take_body(*self._body_limit(self._pending[0][0]))
+        if self._streamed is not None:
+            return self._go_on(status, self._streamed)
+        limit, too_large = self._body_limit(self._pending[0][0])
+        body = self._buffer.take_body(limit, too_large)
         if body is None:
-            return None
+            sink = self._sink_for(self._pending[0][0])
+            if sink is None:
+                return None
+            self._streamed = StreamedBody(self._buffer, sink, limit, too_large)
+            return self._go_on(status, self._streamed)
         self._status = None
         return self._finish(status, body)
+
+    def _sink_for(self, command: Command) -> BodySink | None:
+        """Return a sink if what is under way is, or will be, more than is to be held."""
+        if isinstance(command, Top):
+            kept = self._limits.header_octets
+            return HeadSink(kept) if len(self._buffer) > kept else None
+        held = self._limits.held_octets
+        if held is None or self._new_sink is None or not isinstance(command, Retr):
+            return None
+        listed = command.listed_octets
+        if listed is not None:
+            # The list may lie: memory was set aside for what it said, so nothing beyond that is held.
+            held = 0 if listed > held else min(held, listed + listed // 8 + _LISTED_OCTETS_SLACK)
+        return self._new_sink() if len(self._buffer) > held else None
+
+    def _go_on(self, status: _Status, streamed: StreamedBody) -> Reply | None:
+        if not streamed.advance():
+            return None
+        self._status = self._streamed = None
+        if isinstance(streamed.sink, HeadSink):
+            return self._finish(status, bytes(streamed.sink.head))
+        return self._finish(status, None, streamed.sink)
 
     def _body_limit(self, command: Command) -> tuple[int, type[RemoteProtocolError]]:
         if isinstance(command, Retr | Top):
@@ -295,17 +342,20 @@ class Pop3Connection:
             return self._limits.capability_octets, RemoteProtocolError
         return self._limits.listing_octets, RemoteProtocolError
 
-    def _finish(self, status: _Status, body: bytes | None) -> Reply:
+    def _finish(self, status: _Status, body: bytes | None, sink: BodySink | None = None) -> Reply:
         command, move = self._pending.popleft()
         self.state = (move.ok if status.ok else move.err) or self.state
         self._user_accepted = status.ok and isinstance(command, User)
         if isinstance(command, Capa):
             self.capabilities = None if body is None else parse_capabilities(body)
-        return Reply(command, status.ok, status.response_code, status.text, body)
+        return Reply(command, status.ok, status.response_code, status.text, body, sink)
 
     def _close(self) -> None:
         self.state = Pop3State.CLOSED
         self._status = None
+        if self._streamed is not None:
+            self._streamed.sink.discard()
+            self._streamed = None
         self._buffer.clear()
 
 

@@ -264,10 +264,16 @@ class _OneMessage(_Command):
 
 @dataclass(frozen=True, slots=True)
 class Retr(_OneMessage):
-    """Ask for a whole message (RFC 1939 s.5)."""
+    """Ask for a whole message (RFC 1939 s.5).
+
+    Attributes:
+        listed_octets: its size as the server lists it, None if that is not known: it
+            decides how much of the message is held. It is not sent.
+    """
 
     verb: ClassVar[str] = "RETR"
     multiline: ClassVar[bool] = True
+    listed_octets: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

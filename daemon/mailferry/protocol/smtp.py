@@ -156,6 +156,11 @@ class SmtpConnection:
         return self._pipeline.awaiting
 
     @property
+    def streaming(self) -> bool:
+        """Whether `data_to_send` has more to give once the transport has taken what it gave."""
+        return self._pipeline.streaming
+
+    @property
     def receiving_octets(self) -> int:
         """How much of an unfinished reply has arrived; 0 between replies."""
         return self._parser.receiving_octets
@@ -183,7 +188,11 @@ class SmtpConnection:
         return events
 
     def data_to_send(self) -> list[bytes]:
-        """Return what to write, in order. From here on it counts as handed to the transport."""
+        """Return what to write, in order. From here on it counts as handed to the transport.
+
+        Raises:
+            OSError: a content's stream cannot be read; the session is of no more use.
+        """
         return self._pipeline.drain()
 
     def send(self, command: Command) -> None:

@@ -6,8 +6,9 @@ most two are unfinished: one whose content was written, and the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 from mailferry.errors import RemoteProtocolError
 from mailferry.protocol.smtp_features import SmtpFeatures
@@ -19,9 +20,14 @@ from mailferry.protocol.smtp_transaction import (
     TransactionRun,
     check_content,
     dot_stuff,
+    dot_stuffed,
+    has_stream,
     mail_line,
     rcpt_lines,
+    read_pieces,
 )
+
+_FINAL_DOT = b".\r\n"
 
 
 class Dialogue:
@@ -94,15 +100,30 @@ class Dialogue:
         """BDAT with all of the content: small content may go with the group, large waits for its replies."""
         content = run.transaction.content
         octets = sum(map(len, content))
-        small = octets <= self._limits.grouped_bdat_octets
+        streamed = has_stream(content)
+        small = octets <= self._limits.grouped_bdat_octets and not streamed
         return Order(
             "final",
             b"BDAT %d LAST\r\n" % octets,
             partial(self._end_answered, run),
             run,
-            content=content,
+            content=read_pieces(content) if streamed else tuple(read_pieces(content)),
+            content_octets=octets,
             ready=partial(self._is_first, run) if small else _never,
         )
+
+    def _content_order(self, run: TransactionRun) -> Order:
+        """Return what follows a 354: the content, dot-stuffed, and the final dot."""
+        pieces = run.transaction.content
+        content: Sequence[bytes] | Iterator[bytes]
+        if has_stream(pieces):
+            content = chain(dot_stuffed(read_pieces(pieces)), (_FINAL_DOT,))
+            octets = sum(map(len, pieces))
+        else:
+            content = [*dot_stuff(read_pieces(pieces)), _FINAL_DOT]
+            octets = sum(map(len, content))
+        on_reply = partial(self._end_answered, run)
+        return Order("final", b"", on_reply, run, content=content, content_octets=octets)
 
     def _is_first(self, run: TransactionRun) -> bool:
         return self.runs[0] is run
@@ -130,10 +151,9 @@ class Dialogue:
     def _data_answered(self, run: TransactionRun, reply: SmtpReply) -> None:
         if reply.code == 354 and run.hopeless:
             # RFC 2920 s.3.1: the server waits for data to nobody; a lone dot ends it and is no delivery.
-            self._pipeline.put(Order("final", b".\r\n", partial(self._lone_dot_answered, run), run))
+            self._pipeline.put(Order("final", _FINAL_DOT, partial(self._lone_dot_answered, run), run))
         elif reply.code == 354:
-            content = [*dot_stuff(run.transaction.content), b".\r\n"]
-            self._pipeline.put(Order("final", b"", partial(self._end_answered, run), run, content=content))
+            self._pipeline.put(self._content_order(run))
         elif reply.transient or reply.permanent:
             run.data_reply = reply
             self._finish(run)
@@ -147,11 +167,14 @@ class Dialogue:
     def _end_answered(self, run: TransactionRun, reply: SmtpReply) -> None:
         """Take the reply to the final dot, or to BDAT LAST."""
         refuse_intermediate(reply)
-        if not run.content_sent:
+        sent = run.content_sent
+        if sent or not reply.positive:  # a refusal may come early, and is one all the same
+            run.data_reply = reply
+            self._finish(run)
+        if not sent:
+            # The rest of the content would be read as commands: the session is over.
             line = str(reply).encode()
             raise RemoteProtocolError("the end of the data was answered before it was sent", line)
-        run.data_reply = reply
-        self._finish(run)
 
     def _finish(self, run: TransactionRun) -> None:
         self.runs.remove(run)

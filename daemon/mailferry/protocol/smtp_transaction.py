@@ -9,8 +9,9 @@ refused before anything is written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mailferry.errors import LocalProtocolError
 from mailferry.protocol.smtp_commands import COMMAND_LINE_OCTETS, Command
@@ -28,6 +29,23 @@ _CRLF = b"\r\n"
 _CR, _LF, _DOT = b"\r\n."
 
 
+class ContentStream(Protocol):
+    """Content that is too large to be held: it is read piece by piece as the transport takes it."""
+
+    def __len__(self) -> int:
+        """How many octets there are."""
+
+    @property
+    def ends_line(self) -> bool:
+        """Whether the last octets are CRLF."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the octets, as many as `len` says; each call begins anew. May raise OSError."""
+
+
+ContentPiece = bytes | ContentStream
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """An order: carry this content from this sender to these recipients.
@@ -36,7 +54,8 @@ class Transaction:
         tag: the caller's own; not looked at.
         envelope_sender: empty for the null reverse-path.
         recipients: at least one.
-        content: chunks with CRLF line ends only, the last one ending in CRLF; not dot-stuffed.
+        content: pieces with CRLF line ends only, the last one ending in CRLF; not dot-stuffed.
+            Only the last one may be a stream.
         size_octets: the content's size, for SIZE= (RFC 1870).
         eight_bit: the content holds octets above 127: BODY=8BITMIME where it is offered.
         smtputf8: SMTPUTF8 where it is offered.
@@ -45,7 +64,7 @@ class Transaction:
     tag: object
     envelope_sender: str
     recipients: tuple[str, ...]
-    content: tuple[bytes, ...]
+    content: tuple[ContentPiece, ...]
     size_octets: int
     eight_bit: bool = False
     smtputf8: bool = False
@@ -197,19 +216,36 @@ def _path_line(verb: str, address: str, *, utf8: bool) -> bytes:
     return line
 
 
-def check_content(content: Sequence[bytes]) -> None:
+def check_content(content: Sequence[ContentPiece]) -> None:
     """Make sure that the content ends a line, so that the dot after it stands alone.
 
     Raises:
         LocalProtocolError: it does not.
     """
     tail = b""
-    for chunk in reversed(content):
-        tail = chunk[-2:] + tail
+    for piece in reversed(content):
+        if not isinstance(piece, bytes):  # the last one
+            tail = _CRLF if piece.ends_line else b"?"
+            break
+        tail = piece[-2:] + tail
         if len(tail) >= 2:
             break
     if tail and tail[-2:] != _CRLF:
         raise LocalProtocolError("the content does not end with CRLF")
+
+
+def has_stream(content: Sequence[ContentPiece]) -> bool:
+    """Tell whether some of the content is read only while it is sent."""
+    return not all(isinstance(piece, bytes) for piece in content)
+
+
+def read_pieces(content: Iterable[ContentPiece]) -> Iterator[bytes]:
+    """Yield all octets, in pieces; OSError when a stream cannot be read."""
+    for piece in content:
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            yield from piece.pieces()
 
 
 def dot_stuff(chunks: Iterable[bytes]) -> list[bytes]:
@@ -218,17 +254,20 @@ def dot_stuff(chunks: Iterable[bytes]) -> list[bytes]:
     A line may begin at the border of two chunks. Chunks in which nothing is to
     be stuffed come through as the same objects.
     """
-    stuffed: list[bytes] = []
+    return list(dot_stuffed(chunks))
+
+
+def dot_stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what `dot_stuff` returns, chunk by chunk."""
     before = _CRLF  # the two octets before the chunk: the content's beginning begins a line
     for chunk in chunks:
         if not chunk:
             continue
         wire = chunk
         if chunk[0] == _DOT and before == _CRLF:
-            stuffed.append(b".")
+            yield b"."
         elif chunk[0] == _LF and before[-1] == _CR and chunk[1:2] == b".":
-            stuffed.append(b"\n.")
+            yield b"\n."
             wire = chunk[1:]
-        stuffed.append(wire.replace(b"\r\n.", b"\r\n..") if b"\r\n." in wire else wire)
+        yield wire.replace(b"\r\n.", b"\r\n..") if b"\r\n." in wire else wire
         before = chunk[-2:] if len(chunk) > 1 else before[-1:] + chunk
-    return stuffed
