@@ -11,8 +11,11 @@ import pytest
 CALLS = ("open", "write", "fsync", "rename", "unlink", "mkdir")
 
 
-class Killed(BaseException):
-    """The process is no more: nothing that it would have done afterwards happens."""
+class Killed(KeyboardInterrupt):
+    """The process is no more: nothing that it would have done afterwards happens.
+
+    An event loop lets only this and SystemExit out of a callback.
+    """
 
 
 class System:

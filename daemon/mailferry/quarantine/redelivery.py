@@ -201,7 +201,7 @@ class _Notebook:
         self.entry = replace(self.entry, deliveries=deliveries)
         try:
             self._store.save_reason(self.entry)
-        except QuarantineError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing may go on as if it were written
             words = f"what {earlier.destination} said of {self.entry.name} could not be written down"
             if record.state is DeliveryState.ACCEPTED:
                 words = (
