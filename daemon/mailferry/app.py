@@ -29,6 +29,7 @@ from mailferry.destinations.maildir import MaildirDestination
 from mailferry.destinations.smtp import SmtpDestination, SmtpLimits
 from mailferry.events import WireTraced
 from mailferry.ledger.store import SqlLedger
+from mailferry.message.spool import Spool
 from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
 from mailferry.net.credentials import Credentials, LoginMethod
 from mailferry.net.endpoint import Endpoint, TlsMode
@@ -37,7 +38,7 @@ from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.net.trace import Direction, Trace, no_trace
 from mailferry.policy.plan import Oversize, Rejected, Retention
 from mailferry.ports import Clock, Destination, Emit
-from mailferry.quarantine.store import QuarantineStore
+from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import SystemClock
@@ -116,6 +117,7 @@ class Application:
         async with SqlLedger(settings.ledger_url, journal_path=journal, emit=self.emit) as ledger:
             standings = await ledger.standings()
             self.metrics.restore(standings.values(), time.time())
+            self._spool.prepare()
             yield self._assemble(ledger, standings)
 
     def _assemble(self, ledger: SqlLedger, standings: Standings) -> Supervisor:
@@ -125,7 +127,7 @@ class Application:
         surroundings = Surroundings(
             ledger=ledger,
             destinations=routes,
-            budget=MemoryBudget(daemon.memory_budget),
+            budget=MemoryBudget(daemon.memory_budget, spool_threshold_octets=self._spool.threshold_octets),
             emit=self.emit,
             clock=clock,
             ages_count=clock.ages_count,
@@ -149,11 +151,17 @@ class Application:
         return Supervisor(life, surroundings, turns, schedule)
 
     def _quarantine(self) -> QuarantineStore:
-        quarantine = quarantine_of(self.settings)
+        quarantine = quarantine_in(self.settings.daemon.state_dir)
         tally = QuarantineTally(quarantine.count)
         quarantine.on_new = tally.add_one
         self.metrics.set_quarantined(tally)
         return quarantine
+
+    @cached_property
+    def _spool(self) -> Spool:
+        daemon = self.settings.daemon
+        # A budget smaller than the threshold means that little memory is to be used.
+        return Spool(daemon.state_dir / "spool", min(daemon.spool_threshold, daemon.memory_budget))
 
     @cached_property
     def _hostname(self) -> str:
@@ -211,6 +219,7 @@ class Application:
             SmtpConnector(smtp, self._tracer(f"destination.{name}")),
             Envelope(settings.sender, tuple(settings.recipients), self._hostname),
             SmtpLimits(settings.max_sessions, settings.messages_per_session),
+            self._spool,
         )
 
     # Maildrops
@@ -237,6 +246,7 @@ class Application:
             allow_cleartext=settings.allow_cleartext,
             pipelining=settings.pipelining,
             message_limit_octets=settings.max_size + settings.max_size // 8 + _REPLY_OVERHEAD_OCTETS,
+            spool=self._spool,
         )
         return Maildrop(policy, Pop3Connector(pop3, self._tracer(f"maildrop.{name}")))
 
@@ -282,11 +292,6 @@ class _Health:
         supervisor = self._supervisor
         well = supervisor.started and supervisor.schedule_running and not supervisor.stopping
         return well, {"version": __version__, "maildrops": supervisor.maildrop_count}
-
-
-def quarantine_of(settings: Settings) -> QuarantineStore:
-    """Return the quarantine that belongs to a configuration."""
-    return QuarantineStore(settings.daemon.state_dir / "quarantine")
 
 
 def _endpoint(settings: MaildropSettings | SmtpDestinationSettings) -> Endpoint:

@@ -156,9 +156,9 @@ def _write_octets(store: QuarantineStore, stored: StoredMessage) -> None:
 
 
 def _store(settings: Settings) -> QuarantineStore:
-    from mailferry.app import quarantine_of
+    from mailferry.quarantine.store import quarantine_in
 
-    return quarantine_of(settings)
+    return quarantine_in(settings.daemon.state_dir)
 
 
 def _all_or_named(names: Sequence[str] | None, every: bool) -> None:

@@ -65,10 +65,11 @@ class MaildropStanding(Standing):
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All that is configured."""
+    """All that is configured, and how many messages lie in the quarantine (None: it cannot be read)."""
 
     maildrops: tuple[MaildropStanding, ...]
     destinations: tuple[DestinationStanding, ...]
+    quarantined: int | None
 
     @property
     def well(self) -> bool:
@@ -91,10 +92,13 @@ class Overview:
             "ok": self.well,
             "maildrops": [_as_json(each) for each in self.maildrops],
             "destinations": [_as_json(each) for each in self.destinations],
+            "quarantined": self.quarantined,
         }
 
 
-def overview(settings: Settings, standings: Standings, counts: Counts, now: float) -> Overview:
+def overview(
+    settings: Settings, standings: Standings, counts: Counts, now: float, *, quarantined: int | None = 0
+) -> Overview:
     """Judge everything that is configured; what is not configured any more is left out."""
     maildrops = (
         _maildrop(name, drop, standings.get((StandingKind.MAILDROP, name)), counts, now)
@@ -104,7 +108,7 @@ def overview(settings: Settings, standings: Standings, counts: Counts, now: floa
         _destination(name, place.enabled, standings.get((StandingKind.DESTINATION, name)), now)
         for name, place in settings.destination.items()
     )
-    return Overview(tuple(maildrops), tuple(destinations))
+    return Overview(tuple(maildrops), tuple(destinations), quarantined)
 
 
 def _maildrop(

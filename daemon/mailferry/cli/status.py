@@ -15,9 +15,11 @@ from mailferry.cli.exit_codes import ExitCode
 from mailferry.cli.options import ConfigOption, JsonOption, settings_from
 from mailferry.cli.screen import print_json, screen, table
 from mailferry.cli.wording import ago, counted, span
+from mailferry.errors import QuarantineError
 
 if TYPE_CHECKING:
     from mailferry.cli.standing import Overview, Standing
+    from mailferry.config import Settings
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -30,14 +32,27 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from mailferry.ledger.reader import open_reader
 
     now = time.time()
+    quarantined, problem = _quarantined(settings)
     with open_reader(settings.ledger_url) as reader:
-        seen = overview(settings, reader.standings(), reader.counts(), now)
+        seen = overview(settings, reader.standings(), reader.counts(), now, quarantined=quarantined)
     if as_json:
         print_json(seen.document())
     else:
         _show(seen, now)
+    if problem:
+        typer.echo(f"mailferry: the quarantine cannot be read: {problem}", err=True)
     if not seen.well:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _quarantined(settings: Settings) -> tuple[int | None, str]:
+    """Return how many messages lie there; or None, and why that cannot be told."""
+    from mailferry.quarantine.store import quarantine_in
+
+    try:
+        return quarantine_in(settings.daemon.state_dir).count(), ""
+    except QuarantineError as error:
+        return None, str(error)
 
 
 def _show(seen: Overview, now: float) -> None:
@@ -76,7 +91,8 @@ def _overall(seen: Overview) -> str:
     paused = [place.name for place in seen.destinations if not place.well]
     said = [f"{len(ill)} of {counted(len(drops), 'maildrop')} not well" if ill else ""]
     said.append(f"{counted(len(paused), 'destination')} paused" if paused else "")
-    for number, word in ((seen.deferred, "deferred"), (seen.rejected, "rejected")):
+    standing = ((seen.deferred, "deferred"), (seen.rejected, "rejected"), (seen.quarantined, "in quarantine"))
+    for number, word in standing:
         said.append(f"{counted(number, 'message')} {word}" if number else "")
     trouble = "; ".join(filter(None, said))
     if ill or paused:

@@ -232,6 +232,11 @@ class QuarantineStore(QuarantineReader):
             sync_folder(self.reasons)
 
 
+def quarantine_in(state_dir: Path) -> QuarantineStore:
+    """Return the quarantine of the daemon with this state directory."""
+    return QuarantineStore(state_dir / "quarantine")
+
+
 def _holds(path: Path, message: FetchedMessage) -> bool:
     """Whether a file has exactly these octets."""
     if path.stat().st_size != len(message.content):
