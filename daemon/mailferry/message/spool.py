@@ -60,6 +60,7 @@ class Spool:
     def new_file(self) -> SpoolFile:
         """Open a file to write to. Never raises: what went wrong is the file's `failure`."""
         try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)  # it may have been cleared away
             return SpoolFile(self._open(), self._folder, self._reserve_octets)
         except OSError as error:
             return SpoolFile(None, self._folder, self._reserve_octets, error)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mailferry.message.digest import content_digest, header_digest
-from mailferry.message.headers import return_path, split_header
+from mailferry.message.headers import header_of, return_path
 from mailferry.message.oversize import header_only_notice
 from mailferry.message.summary import summarise
 from mailferry.message.trace_fields import trace_facts
-from mailferry.model import FetchedMessage, ListedMessage, MessageRecord, MessageState, Uidl
+from mailferry.model import Content, FetchedMessage, ListedMessage, MessageRecord, MessageState, Uidl
 from mailferry.policy.backoff import FETCH_BACKOFF
 from mailferry.policy.loops import LoopLimits, find_loop
 from mailferry.policy.plan import FetchOrder, Identified
@@ -20,19 +20,23 @@ from mailferry.services.parcel import Parcel
 def make_parcel(
     order: FetchOrder,
     uidl: Uidl,
-    octets: bytes,
+    octets: Content,
     policy: MaildropPolicy,
     surroundings: Surroundings,
     *,
     protected: bool,
 ) -> Parcel:
-    """Turn what was fetched into a parcel with its first row (not yet written)."""
+    """Turn what was fetched into a parcel with its first row (not yet written).
+
+    Raises:
+        OSError: the file in which it lies cannot be read.
+    """
     now = surroundings.clock()
-    header, _ = split_header(octets)
+    header = header_of(octets)
     content = octets
     if order.header_only:
         content = header_only_notice(
-            octets,
+            header,
             size_octets=order.listed.size_octets,
             limit_octets=policy.max_size_octets,
             server=policy.server,
