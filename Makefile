@@ -11,7 +11,11 @@ LOCK_FLAGS ?= --upgrade
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
 
-.PHONY: help demo test check fmt lint type imports unit install lock clean
+FUZZ_STAMP := $(VENV)/.installed-fuzz
+FUZZ_SECONDS ?= 60
+HARNESSES ?=
+
+.PHONY: help demo test check fmt lint type imports unit fuzz install lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +48,13 @@ imports: $(STAMP) ## Check that imports run in the allowed directions
 unit: $(STAMP) ## Run the fast tests
 	$(BIN)/pytest -q tests/unit tests/protocol tests/property
 
+$(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
+	$(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(FUZZ_STAMP) ## Fuzz each harness for FUZZ_SECONDS (60); HARNESSES="pop3 smtp" picks some
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(HARNESSES)
+
 install: ## Install into PREFIX (/opt/mailferry), without the developers' tools
 	@bash tools/install.sh "$(PYTHON)" "$(PREFIX)"
 
@@ -52,6 +63,7 @@ lock: ## Renew the lock files from pyproject.toml (needs uv; LOCK_FLAGS= keeps t
 	$(COMPILE) $(LOCK_FLAGS) --extra uvloop -o requirements/runtime.txt pyproject.toml
 	$(COMPILE) $(LOCK_FLAGS) --extra uvloop --group dev -o requirements/dev.txt pyproject.toml
 	$(COMPILE) $(LOCK_FLAGS) -c requirements/dev.txt --group build -o requirements/build.txt
+	$(COMPILE) $(LOCK_FLAGS) -c requirements/dev.txt --group fuzz -o requirements/fuzz.txt
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
