@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -237,9 +236,10 @@ class RetryReport:
 
     def show_end(self) -> None:
         """Print the sum, and what could not be told to the ledger."""
-        number = Counter(retried.removed for retried in self._retried)
-        said = f"{counted(number[True], 'message')} delivered"
-        stay = f"; {number[False]} still in the quarantine" if number[False] else ""
+        gone = sum(retried.removed for retried in self._retried)
+        left = len(self._retried) - gone
+        said = f"{counted(gone, 'message')} {'has' if gone == 1 else 'have'} reached every destination"
+        stay = f"; {left} {'stays' if left == 1 else 'stay'} in the quarantine" if left else ""
         self._console.print(f"{said}{stay}." if self._retried else "The quarantine is empty.")
         if self.ledger_problem:
             self._console.print(

@@ -11,7 +11,18 @@ from mailferry.cli.faults import report
 from mailferry.errors import ConfigError, ConfigProblem, MailferryError, SecretError, StoreError
 from mailferry.web.server import WebError
 
-COMMANDS = ("run", "once", "check", "status", "history", "schema", "sandbox", "version")
+COMMANDS = (
+    "run",
+    "once",
+    "check",
+    "status",
+    "history",
+    "quarantine",
+    "retry",
+    "schema",
+    "sandbox",
+    "version",
+)
 
 
 @pytest.mark.parametrize("words", [("version",), ("--version",)])

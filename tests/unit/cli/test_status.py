@@ -14,6 +14,9 @@ from mailferry.model import (
     StandingRecord,
     Uidl,
 )
+from mailferry.quarantine.store import quarantine_in
+from support.configs import ConfigFolder
+from support.quarantined import refused
 
 
 def drop(name: str = "alice", **more) -> StandingRecord:
@@ -102,6 +105,27 @@ def test_json(command, config: Path, remember) -> None:
     assert (alice["skipped"], alice["deferred"]) == (1, 0)
     assert (bob["state"], bob["well"]) == ("disabled", True)
     assert document["destinations"][0]["state"] == "untried"
+
+
+def test_messages_in_quarantine_are_told(command, config: Path, folder: ConfigFolder, remember) -> None:
+    remember([drop(last_success_at=time.time())])
+    given = refused()
+    store = quarantine_in(folder.state)
+    store._put(given.message, given.record, given.deliveries)
+    ended = command("status", "-c", config)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith("All is well with 1 maildrop; 1 message in quarantine.\n")
+    assert json.loads(command("status", "--json", "-c", config).out)["quarantined"] == 1
+
+
+def test_a_quarantine_that_cannot_be_read_hides_nothing_else(
+    command, config: Path, folder: ConfigFolder, remember
+) -> None:
+    remember([drop(last_success_at=time.time())])
+    (folder.state / "quarantine").write_bytes(b"")
+    ended = command("status", "--json", "-c", config)
+    assert (ended.code, json.loads(ended.out)["quarantined"]) == (0, None)
+    assert "the quarantine cannot be read: " in ended.err
 
 
 def test_without_a_ledger_it_says_what_to_do(command, config: Path) -> None:
