@@ -47,9 +47,13 @@ class Relay:
         """Add an SMTP destination."""
         self.tables[f"destination.{name}"] = self.folder.smtp(port, **more)
 
+    def config(self) -> Path:
+        """Write the configuration as it is now; return its path."""
+        return self.folder.write(self.tables, **self.daemon)  # type: ignore[arg-type]  # no http_port is in it
+
     def application(self) -> Application:
         """Load the configuration as it is now."""
-        settings = load_settings(self.folder.write(self.tables, **self.daemon), environ={})
+        settings = load_settings(self.config(), environ={})
         application = Application(settings, log_stream=self.log)
         application.listen_to_events(self.events.append)
         return application

@@ -7,11 +7,13 @@ command, and they may rotate.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mailferry.errors import LocalProtocolError
+from mailferry.errors import LocalProtocolError, RemoteProtocolError
+from mailferry.net.trace import Direction, Trace, no_trace
 from mailferry.protocol.sasl import create_mechanism
 from mailferry.protocol.sasl_exchange import Mechanism
 
@@ -60,3 +62,71 @@ class Credentials:
                 raise LocalProtocolError(f"no oauth2_token is configured for {self.username}")
             return create_mechanism(name, self.username, await asyncio.to_thread(self.token))
         return create_mechanism(name, self.username, await self.read_password())
+
+
+_MASK = "***"
+_SHORTEST_CHARACTERS = 4
+"""Shorter ones stand in every text, and to mask them there would tell them."""
+
+
+class SecretMask:
+    """Takes our secrets out of what a server says during one login.
+
+    Some servers repeat in an error text the line that they did not like, password and
+    all, and that text goes into logs, the ledger and notices.
+    """
+
+    def __init__(self) -> None:
+        self._forms: list[str] = []
+
+    def watching(self, credentials: Credentials) -> Credentials:
+        """Return the same credentials; what is read from them from now on is masked."""
+        return replace(
+            credentials,
+            password=credentials.password and self._watched(credentials.password),
+            token=credentials.token and self._watched(credentials.token),
+        )
+
+    def trace(self, trace: Trace) -> Trace:
+        """Return a trace that shows no secret."""
+        if trace is no_trace:
+            return no_trace
+
+        def masked(direction: Direction, text: str) -> None:
+            trace(direction, self.text(text))
+
+        return masked
+
+    def text(self, text: str) -> str:
+        """Return the text without secrets, in whatever form they were sent."""
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, _MASK)
+        return text
+
+    def scrub(self, error: BaseException | None) -> None:
+        """Take secrets out of an error, and out of what it came from."""
+        while error is not None:
+            error.args = tuple(self.text(part) if isinstance(part, str) else part for part in error.args)
+            if isinstance(error, RemoteProtocolError):
+                error.line = self.text(error.line.decode("latin-1")).encode("latin-1")
+            error = error.__cause__ or error.__context__
+
+    def _watched(self, read: Callable[[], str]) -> Callable[[], str]:
+        def watched() -> str:
+            secret = read()
+            self._forms = [form for form in _forms(secret) if len(form) >= _SHORTEST_CHARACTERS]
+            return secret
+
+        return watched
+
+
+def _forms(secret: str) -> list[str]:
+    """Return how a secret can come back: as it is, as our error texts quote octets, and in base64."""
+    octets = secret.encode("utf-8", "surrogateescape")
+    forms = [secret, repr(octets)[2:-1], octets.decode("latin-1"), octets.decode("utf-8", "replace")]
+    for before in range(3):
+        # Within PLAIN or XOAUTH2 other octets stand around it; the characters that it shares with them are left out.
+        encoded = base64.b64encode(bytes(before) + octets).decode("ascii")
+        forms.append(encoded[(before * 8 + 5) // 6 : (before + len(octets)) * 8 // 6])
+    return forms

@@ -23,7 +23,7 @@ from mailferry.errors import (
     TlsError,
 )
 from mailferry.message.spool import Spool
-from mailferry.net.credentials import Credentials, LoginMethod
+from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.link import connect
 from mailferry.net.pop3_dialogue import Pop3Dialogue
@@ -89,6 +89,7 @@ class Pop3Connector:
 
     async def _open(self) -> Pop3Session:
         settings = self._settings
+        mask = SecretMask()
         link = await connect(settings.endpoint)
         spool = settings.spool
         limits = Pop3Limits(
@@ -96,15 +97,17 @@ class Pop3Connector:
             held_octets=spool.threshold_octets if spool else None,
         )
         dialogue = Pop3Dialogue(
-            link, limits=limits, trace=self._trace(), new_sink=spool.new_file if spool else None
+            link, limits=limits, trace=mask.trace(self._trace()), new_sink=spool.new_file if spool else None
         )
         try:
             greeting = await self._greet(dialogue)
             capabilities = await self._protect(dialogue)
             self._refuse_cleartext(dialogue)
-            capabilities = await self._log_in(dialogue, greeting, capabilities)
-        except BaseException:  # a cancelled opening must not leave a socket behind either
+            credentials = mask.watching(settings.credentials)
+            capabilities = await self._log_in(dialogue, credentials, greeting, capabilities)
+        except BaseException as error:  # a cancelled opening must not leave a socket behind either
             link.close()
+            mask.scrub(error)
             raise
         offers_uidl = capabilities is not None and capabilities.has_uidl
         return Pop3Session(dialogue, self._traits(dialogue, capabilities), offers_uidl=offers_uidl)
@@ -147,11 +150,13 @@ class Pop3Connector:
             )
 
     async def _log_in(
-        self, dialogue: Pop3Dialogue, greeting: Greeting, capabilities: Capabilities | None
+        self,
+        dialogue: Pop3Dialogue,
+        credentials: Credentials,
+        greeting: Greeting,
+        capabilities: Capabilities | None,
     ) -> Capabilities | None:
-        reply = await attempt_login(
-            dialogue, self._settings.credentials, self._settings.method, greeting, capabilities
-        )
+        reply = await attempt_login(dialogue, credentials, self._settings.method, greeting, capabilities)
         if not reply.ok:
             refusal = classify_login_refusal(
                 reply.response_code,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailferry.errors import HopAuthenticationError, HopError, ProtocolError, TlsError
-from mailferry.net.credentials import Credentials, LoginMethod
+from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.link import connect
 from mailferry.net.smtp_session import Answer, SmtpSession, unexpected
@@ -66,7 +66,8 @@ class SmtpConnector:
         """
         settings = self._settings
         link = await connect(settings.endpoint)
-        trace = self._trace()
+        mask = SecretMask()
+        trace = mask.trace(self._trace())
         core = SmtpConnection(
             use_pipelining=settings.pipelining,
             use_chunking=settings.chunking,
@@ -79,9 +80,10 @@ class SmtpConnector:
             if settings.endpoint.tls is TlsMode.STARTTLS:
                 await self._start_tls(session)
             if settings.credentials is not None:
-                await self._log_in(session, settings.credentials)
-        except BaseException:  # a cancelled opening must not leave a socket behind either
+                await self._log_in(session, mask.watching(settings.credentials))
+        except BaseException as error:  # a cancelled opening must not leave a socket behind either
             link.close()
+            mask.scrub(error)
             raise
         return session
 

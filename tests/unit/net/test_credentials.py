@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from mailferry.errors import LocalProtocolError, SecretError
-from mailferry.net.credentials import Credentials, LoginMethod
+from mailferry.errors import LocalProtocolError, RemoteProtocolError, SecretError
+from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.pop3_login import choose_method
 from mailferry.net.trace import no_trace, octets_note
 
@@ -76,3 +76,23 @@ async def test_what_is_no_sasl_mechanism_is_refused(name: str) -> None:
 def test_message_data_is_told_as_a_count() -> None:
     assert octets_note(5) == "<5 octets>"
     no_trace("send", "anything")
+
+
+def test_an_echoed_secret_is_taken_out_of_an_error_and_of_its_cause() -> None:
+    mask = SecretMask()
+    watched = mask.watching(Credentials("ann", lambda: "it's\\se\u00fcret"))
+    assert watched.password is not None
+    watched.password()
+    line = "PASS it's\\se\u00fcret".encode()
+    error = RemoteProtocolError("neither +OK nor -ERR", line)
+    error.__cause__ = ValueError("it's\\se\u00fcret", 7)
+    mask.scrub(error)
+    assert str(error).startswith("neither +OK nor -ERR: b")
+    for text in (str(error), error.line.decode("latin-1"), str(error.__cause__)):
+        assert "se" not in text.partition("PASS")[2], text
+    assert error.__cause__.args == ("***", 7)
+
+
+def test_no_trace_stays_no_trace() -> None:
+    """The SMTP core is spared the work when nobody looks."""
+    assert SecretMask().trace(no_trace) is no_trace
