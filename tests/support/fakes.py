@@ -55,9 +55,15 @@ class FakeMail:
         return self.octets or len(self.content)
 
 
-def mail(uidl: str | None, subject: str = "", body: str = "body\r\n", octets: int = 0) -> FakeMail:
-    """Make a message whose header follows from its subject (by default its UIDL)."""
-    header = f"From: a@example.org\r\nTo: b@example.org\r\nSubject: {subject or uidl}\r\n\r\n"
+def mail(
+    uidl: str | None, subject: str = "", body: str = "body\r\n", octets: int = 0, *, traced: bool = True
+) -> FakeMail:
+    """Make a message whose header follows from its subject (by default its UIDL).
+
+    `traced`: it came by SMTP, so it has a Received field.
+    """
+    trace = f"Received: from mx.example.net; {subject or uidl}\r\n" if traced else ""
+    header = f"{trace}From: a@example.org\r\nTo: b@example.org\r\nSubject: {subject or uidl}\r\n\r\n"
     return FakeMail(uidl.encode() if uidl is not None else None, (header + body).encode(), octets)
 
 

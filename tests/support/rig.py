@@ -10,6 +10,7 @@ from mailferry.events import Event
 from mailferry.model import DestinationName, MessageId
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.memory import PollMemory
 from mailferry.services.poll import Poll, PollReport
 from support.fakes import ALICE, FakeDestination, FakeLedger, FakeMail, FakeMaildrop, FakeQuarantine
 from support.virtual_time import FakeClock, settle
@@ -27,6 +28,7 @@ class Rig:
         self.to = {name: FakeDestination(name, self.effects) for name in to}
         self.budget = MemoryBudget(budget)
         self.quarantine = FakeQuarantine(self.effects)
+        self.memory = PollMemory()
         self.policy = MaildropPolicy(ALICE, "pop.example.net", tuple(map(DestinationName, to)))
         numbers = iter(range(1, 1_000_000))
         self.around = Surroundings(
@@ -46,7 +48,7 @@ class Rig:
         return self
 
     def poll(self) -> Poll:
-        return Poll(self.policy, self.maildrop, self.around)
+        return Poll(self.policy, self.maildrop, self.around, self.memory)
 
     async def run_poll(self) -> PollReport:
         """Poll once; whatever came of it, the memory budget is whole again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from mailferry.model import (
     DeliveryRecord,
@@ -21,6 +22,10 @@ from mailferry.model import (
     Uidl,
 )
 from mailferry.policy.backoff import FETCH_BACKOFF, MESSAGE_BACKOFF, is_due
+
+REPEATED_FAILURES = 4
+"""From so many attempts on at one destination, a message is fetched alone: the second and
+third belong to greylisting, which whole batches of messages meet."""
 
 
 class Oversize(StrEnum):
@@ -103,15 +108,16 @@ class FetchOrder:
     destinations: tuple[DestinationName, ...]
     known: KnownMessage | None = None
     header_only: bool = False
+    alone: bool = False
+    """Only when nothing else is in flight: it broke a session before, or failed again and again."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteOrder:
-    """Delete this message; with `verify` only after its header was compared."""
+    """Delete this message."""
 
     listed: ListedMessage
     known: KnownMessage
-    verify: bool
 
 
 @dataclass(slots=True)
@@ -127,30 +133,7 @@ class Plan:
     """Deferred messages for which, by the present settings, nothing is left to deliver."""
     reopen: list[KnownMessage] = field(default_factory=list)
     """Skipped messages that are to be fetched after all, as they stand now."""
-    gone: list[KnownMessage] = field(default_factory=list)
     waiting: int = 0
-
-
-def split_by_identity(
-    messages: Sequence[ListedMessage],
-) -> tuple[list[Identified], list[ListedMessage]]:
-    """Separate messages that their UIDL identifies from those it does not.
-
-    RFC 1939 s.7 lets two identical copies share one unique-id, and some servers
-    give one to different messages: a repeated one identifies nothing.
-    """
-    seen: dict[Uidl, int] = {}
-    for message in messages:
-        if message.uidl is not None:
-            seen[message.uidl] = seen.get(message.uidl, 0) + 1
-    clear: list[Identified] = []
-    unclear: list[ListedMessage] = []
-    for message in messages:
-        if message.uidl is not None and seen[message.uidl] == 1:
-            clear.append(Identified(message, message.uidl))
-        else:
-            unclear.append(message)
-    return clear, unclear
 
 
 def identity_from_digest(header_digest: bytes, occurrence: int) -> Uidl:
@@ -169,6 +152,7 @@ def make_plan(
     known: Mapping[Uidl, KnownMessage],
     rules: PlanRules,
     now: float,
+    broken: Mapping[int, int] = MappingProxyType({}),
 ) -> Plan:
     """Decide what to do with each listed message.
 
@@ -178,19 +162,30 @@ def make_plan(
         known: the ledger's messages that are not gone.
         rules: the settings.
         now: seconds since the epoch.
+        broken: how often a message broke its session, by message number, as far as
+            no row remembers it.
     """
     plan = Plan()
     for message in messages:
         _plan_one(plan, message, known.get(message.uidl), rules, now)
     for listed in unidentified:
         _plan_unidentified(plan, listed, rules)
-    if not unidentified:
-        # A message that may be among the unidentified must not be called gone.
-        listed_uidls = {message.uidl for message in messages}
-        plan.gone = [entry for uidl, entry in known.items() if uidl not in listed_uidls]
-    # What failed before comes last: it may break the session again.
-    plan.fetch.sort(key=lambda order: (_failures(order.known), order.listed.message_number))
+    plan.fetch = _in_order(plan.fetch, broken)
     return plan
+
+
+def _in_order(orders: Sequence[FetchOrder], broken: Mapping[int, int]) -> list[FetchOrder]:
+    """Put what failed before last, and what may take others with it alone."""
+
+    def failures(order: FetchOrder) -> int:
+        return _failures(order.known) + broken.get(order.listed.message_number, 0)
+
+    def is_dangerous(order: FetchOrder) -> bool:
+        return order.listed.message_number in broken or _broke_a_session(order.known)
+
+    marked = [replace(order, alone=True) if is_dangerous(order) else order for order in orders]
+    marked.sort(key=lambda order: (order.alone, failures(order), order.listed.message_number))
+    return marked
 
 
 def _plan_one(
@@ -208,6 +203,8 @@ def _plan_one(
             _plan_skipped(plan, message, known, rules, now)
         case MessageState.REJECTED:
             _plan_rejected(plan, message, known, rules, now)
+        case MessageState.MISSING:  # the guard has said what it is now that it is listed again
+            plan.waiting += 1
         case MessageState.GONE:  # the ledger does not list these
             _plan_new(plan, message, rules)
 
@@ -260,10 +257,7 @@ def _plan_accepted(
 ) -> None:
     accepted_at = known.message.accepted_at or known.message.updated_at
     if rules.retention.is_over(accepted_at, now):
-        # A deletion that was never confirmed may have happened, and the server may
-        # have given the UIDL to another message since: look before deleting.
-        verify = known.message.state is MessageState.DELETE_PENDING
-        plan.delete.append(DeleteOrder(message.listed, known, verify))
+        plan.delete.append(DeleteOrder(message.listed, known))
 
 
 def _plan_skipped(plan: Plan, message: Identified, known: KnownMessage, rules: PlanRules, now: float) -> None:
@@ -348,3 +342,14 @@ def _failures(known: KnownMessage | None) -> int:
     if known is None:
         return 0
     return known.message.fetch_attempts + sum(d.attempts for d in known.deliveries if d.error)
+
+
+def _broke_a_session(known: KnownMessage | None) -> bool:
+    """Whether a message may have ended a session, or fails so often that it comes to the same."""
+    if known is None:
+        return False
+    return known.message.fetch_attempts > 0 or any(
+        delivery.state is DeliveryState.IN_DOUBT
+        or (delivery.state is DeliveryState.DEFERRED and delivery.attempts >= REPEATED_FAILURES)
+        for delivery in known.deliveries
+    )

@@ -22,6 +22,7 @@ from mailferry.ports import MaildropConnector
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import JUMP_SECONDS
 from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.memory import PollMemory
 from mailferry.services.poll import Poll, PollReport
 from mailferry.services.route import RouteStandings
 
@@ -57,6 +58,7 @@ class Turns:
         self._task: asyncio.Task[PollReport] | None = None
         self._postponed: asyncio.TimerHandle | None = None
         self._poll: Poll | None = None
+        self._memory = PollMemory()
         self._stopping = False
 
     @property
@@ -136,7 +138,7 @@ class Turns:
     async def _run_poll(self, leave: Callable[[], None]) -> PollReport:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        self._poll = poll = Poll(self._maildrop.policy, self._maildrop.connector, self._around)
+        self._poll = poll = Poll(self._maildrop.policy, self._maildrop.connector, self._around, self._memory)
         poll.on_session_end = leave
         try:
             report = await poll.run()

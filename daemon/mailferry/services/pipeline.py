@@ -18,17 +18,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from mailferry.errors import StoreError
 from mailferry.model import (
+    Content,
     Deferred,
     DeliveryRecord,
     DeliveryReport,
     DestinationName,
-    KnownMessage,
     LedgerRecord,
     MessageRecord,
     MessageState,
@@ -42,9 +42,9 @@ from mailferry.services.arrival import failed_record, make_parcel
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.deletions import Deletions
 from mailferry.services.handover import hand_over
-from mailferry.services.identity import Identities
 from mailferry.services.parcel import Parcel
 from mailferry.services.quarantine import Quarantining, refusals
+from mailferry.services.recognition import Recognition
 from mailferry.services.story import Story
 
 _bugs = logging.getLogger("mailferry.bugs")
@@ -63,6 +63,7 @@ class Tally:
         deferred: some destination has not, or was not reached.
         rejected: some destination refused for good.
         recognised: fetched, and found to have been accepted everywhere before.
+        renamed: fetched, and found to be known under another unique-id.
         quarantined: of the rejected ones, those that lie in the quarantine now.
     """
 
@@ -70,6 +71,7 @@ class Tally:
     deferred: int = 0
     rejected: int = 0
     recognised: int = 0
+    renamed: int = 0
     quarantined: int = 0
 
 
@@ -93,8 +95,7 @@ class Pipeline:
         self._deletions = deletions
         self._story = story
         self._quarantining = Quarantining(policy, surroundings, story.poll_id)
-        self._identities = Identities({})
-        self._known: Mapping[Uidl, KnownMessage] = {}
+        self._recognition: Recognition | None = None
         self._orders: deque[FetchOrder] = deque()
         self._asked_budget_for: FetchOrder | None = None
         self._in_flight = 0
@@ -120,12 +121,9 @@ class Pipeline:
         """When something last happened to a message (the loop's clock)."""
         return self._moved_at
 
-    def start(
-        self, orders: Sequence[FetchOrder], known: Mapping[Uidl, KnownMessage], identities: Identities
-    ) -> None:
-        """Begin; `known` and `identities` recognise messages that only their content identifies."""
-        self._known = known
-        self._identities = identities
+    def start(self, orders: Sequence[FetchOrder], recognition: Recognition) -> None:
+        """Begin; `recognition` knows messages by their content."""
+        self._recognition = recognition
         if not self._stopped:
             self._orders.extend(orders)
         self._moved()
@@ -147,14 +145,18 @@ class Pipeline:
     def _pump(self) -> None:
         if self._session.failure is not None:
             self._fetch_no_more()
-        while self._orders and self._asked_budget_for is None and self._in_flight < self._policy.prefetch:
+        while self._orders and self._asked_budget_for is None and self._has_place_for(self._orders[0]):
             order = self._orders.popleft()
             if not self._has_open_way(order):
                 continue  # its routes went down meanwhile: leave it on the server
-            if self._around.budget.take(_octets_for(order), self._granted):
+            if self._around.budget.take(self._share_of(order), self._granted):
                 self._fetch(order)
             else:
                 self._asked_budget_for = order
+
+    def _has_place_for(self, order: FetchOrder) -> bool:
+        """Whether it may be fetched beside what is in flight; those that go alone come last."""
+        return self._in_flight < (1 if order.alone else self._policy.prefetch)
 
     def _has_open_way(self, order: FetchOrder) -> bool:
         """Whether a destination can take it now; the quarantine always can."""
@@ -184,7 +186,7 @@ class Pipeline:
         ask = self._session.top if order.header_only else self._session.retrieve
         ask(order.listed, partial(self._fetched, order))
 
-    def _fetched(self, order: FetchOrder, octets: bytes | None, why: str) -> None:
+    def _fetched(self, order: FetchOrder, octets: Content | None, why: str) -> None:
         self._fetching -= 1
         self._moved()
         if octets == b"" and order.listed.size_octets > 0:
@@ -198,16 +200,18 @@ class Pipeline:
             self._arrived(order, octets)
         self._step_done()
 
-    def _arrived(self, order: FetchOrder, octets: bytes) -> None:
+    def _arrived(self, order: FetchOrder, octets: Content) -> None:
         parcel: Parcel | None = None
         try:
-            wanted = order if order.uidl is not None else self._recognise(order, octets)
+            wanted = self._recognise(order, octets)
             if wanted is not None and wanted.uidl is not None:
                 order = wanted
                 protected = self._session.traits.protected
                 parcel = make_parcel(
                     order, wanted.uidl, octets, self._policy, self._around, protected=protected
                 )
+        except OSError as error:  # of the file that it lies in
+            self._put_off(order, f"cannot be read from the spool: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001  one message that trips a bug must not hold up the others
             _bugs.exception("message %d of %s", order.listed.message_number, self._policy.maildrop)
             self._put_off(order, f"internal error: {error!r}")
@@ -216,25 +220,34 @@ class Pipeline:
         else:
             self._send_on(parcel, order)
 
-    def _recognise(self, order: FetchOrder, octets: bytes) -> FetchOrder | None:
-        """Return the order with the identity that the content gives; None if nothing is to be done."""
-        uidl = self._identities.of(octets)
-        known = self._known.get(uidl)
-        if known is None:
-            return replace(order, uidl=uidl)
-        self._story.recognised(uidl)
-        if known.message.state is MessageState.DEFERRED:
-            due = due_destinations(known.deliveries, order.destinations, self._around.clock())
-            return replace(order, uidl=uidl, destinations=due, known=known) if due else None
-        if known.message.state in _DONE:
-            self.tally.recognised += 1
-            self._delete_recognised(order, known.message)
-        return None
+    def _recognise(self, order: FetchOrder, octets: Content) -> FetchOrder | None:
+        """Return the order with what the content tells of it; None if there is nothing to deliver."""
+        recognition = self._recognition
+        assert recognition is not None  # nothing is fetched before the start
+        if not recognition.concerns(order):
+            return order
+        found, former = recognition.recognise(order, octets)
+        known = found.known
+        if former is None or known is None:
+            return found
+        rows = [known.message]
+        if order.known is not None:  # a row that only counts failures to fetch it under this unique-id
+            updated_at = known.message.updated_at
+            rows.append(replace(order.known.message, state=MessageState.GONE, updated_at=updated_at))
+        self._commit(rows, partial(self._recognised, found, known.message, former))
+        self.tally.renamed += order.uidl is not None
+        self.tally.recognised += known.message.state in _DONE
+        if known.message.state is not MessageState.DEFERRED:
+            return None
+        due = due_destinations(known.deliveries, order.destinations, self._around.clock())
+        return replace(found, destinations=due) if due else None
 
-    def _delete_recognised(self, order: FetchOrder, message: MessageRecord) -> None:
+    def _recognised(self, order: FetchOrder, message: MessageRecord, former: Uidl) -> None:
+        self._story.recognised(message.uidl, former)
         accepted_at = message.accepted_at or message.updated_at
         now = self._around.clock()
-        if self._around.in_force(self._policy.retention).is_over(accepted_at, now):
+        retention = self._around.in_force(self._policy.retention)
+        if message.state in _DONE and self.failure is None and retention.is_over(accepted_at, now):
             self._open_steps += 1
             self._deletions.mark(message, order.listed.message_number, self._step_done)
 
@@ -252,6 +265,9 @@ class Pipeline:
     def _put_off(self, order: FetchOrder, why: str) -> None:
         """Write down that a message could not be had; it comes last, and after a pause."""
         if order.uidl is None:  # no row without an identity
+            assert self._recognition is not None  # nothing is fetched before the start
+            trouble = self._recognition.blame(order.listed)
+            self._story.fetch_failed_unidentified(order.listed, why, trouble)
             return
         record = failed_record(order, order.uidl, why, self._policy, self._around)
         self._commit([record], lambda: self._story.fetch_failed(record))
@@ -260,8 +276,8 @@ class Pipeline:
 
     def _send_on(self, parcel: Parcel, order: FetchOrder) -> None:
         # The list may have lied about the size: the budget counts what there is.
-        parcel.budget_octets = len(parcel.message.content)
-        self._around.budget.give_back(_octets_for(order) - parcel.budget_octets)
+        parcel.budget_octets = self._around.budget.share_of_content(parcel.message.content)
+        self._around.budget.give_back(self._share_of(order) - parcel.budget_octets)
         for name in order.destinations:
             self._open_steps += 1
             reported = partial(self._reported, parcel, name)
@@ -372,8 +388,14 @@ class Pipeline:
 
     def _release(self, order: FetchOrder) -> None:
         self._in_flight -= 1
-        self._around.budget.give_back(_octets_for(order))
+        self._around.budget.give_back(self._share_of(order))
         self._pump()
+
+    def _share_of(self, order: FetchOrder) -> int:
+        """Return what an order takes of the budget while nothing but the list tells its size."""
+        return (
+            16 * 1024 if order.header_only else self._around.budget.share_of(max(order.listed.size_octets, 1))
+        )
 
     def _moved(self) -> None:
         self._moved_at = asyncio.get_running_loop().time()
@@ -385,7 +407,3 @@ class Pipeline:
     def _check_finished(self) -> None:
         if self._open_steps == 0 and not self._orders and self._asked_budget_for is None:
             self._finished.set()
-
-
-def _octets_for(order: FetchOrder) -> int:
-    return 16 * 1024 if order.header_only else max(order.listed.size_octets, 1)

@@ -11,23 +11,21 @@ from mailferry.errors import MailferryError, StoreError
 from mailferry.events import PollStarted, QuitUnconfirmed
 from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState
 from mailferry.policy.plan import (
-    DeleteOrder,
-    FetchOrder,
-    Identified,
     Oversize,
     Plan,
     PlanRules,
     Rejected,
     make_plan,
     settled_state,
-    split_by_identity,
 )
+from mailferry.policy.uidl_guard import Verdict
 from mailferry.ports import MaildropConnector, MaildropSession
 from mailferry.services.arrival import skipped_record, too_large
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.deletions import Deletions
-from mailferry.services.identity import Identities, identify_by_header
+from mailferry.services.memory import PollMemory, Troubles
 from mailferry.services.pipeline import Pipeline
+from mailferry.services.recognition import Recognition
 from mailferry.services.story import Story
 
 LINGER_SECONDS = 30.0
@@ -59,8 +57,13 @@ class Poll:
     """One poll; make a new one for each turn."""
 
     def __init__(
-        self, policy: MaildropPolicy, connector: MaildropConnector, surroundings: Surroundings
+        self,
+        policy: MaildropPolicy,
+        connector: MaildropConnector,
+        surroundings: Surroundings,
+        memory: PollMemory | None = None,
     ) -> None:
+        """Make a poll; `memory` is what the polls of a maildrop share."""
         self.report = PollReport(poll_id=secrets.token_hex(4))
         self.on_session_end: Callable[[], None] = lambda: None
         """Called when the POP3 session is over; deliveries may still be under way then."""
@@ -69,6 +72,8 @@ class Poll:
         self._around = surroundings
         self._story = Story(policy.maildrop, self.report.poll_id, surroundings.emit)
         self._pipeline: Pipeline | None = None
+        self._memory = memory if memory is not None else PollMemory()
+        self._renamed = self._unrecognised = 0
         self._stopping = False
 
     @property
@@ -103,25 +108,40 @@ class Poll:
         listing = await session.listing()
         self.report.listed, self.report.octets = len(listing.messages), listing.octets
         known = await self._around.ledger.known_messages(self._policy.maildrop)
-        clear, unclear = split_by_identity(listing.messages)
-        identities = Identities(known, {message.uidl for message in clear})
-        by_header, unidentified = await identify_by_header(session, unclear, identities)
-        identified = sorted(clear + by_header, key=lambda message: message.listed.message_number)
-        now = self._around.clock()  # before the rules: they know whether to believe it
-        rules = self._rules(session)
-        plan = make_plan(identified, unidentified, known, rules, now)
-        if not listing.complete:
-            plan.gone = []  # a cut listing is no proof that anything has gone
-        await self._write_first_rows(plan)
+        recognition = Recognition(self._policy, self._around, session, self._memory, listing)
+        verdict = await recognition.judge(known)
+        await self._adopt(verdict)
+        plan = self._plan(verdict, recognition.troubles, session)
+        await self._write_first_rows(plan, verdict.vanished)
         deletions = Deletions(session, self._around.ledger, self._around.clock)
         pipeline = self._pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
-        changed = await deletions.carry_out(plan.delete)
-        plan.fetch += await self._plan_changed(changed, rules)
+        await deletions.carry_out(plan.delete)
         if self._stopping:
             pipeline.stop()
-        pipeline.start(plan.fetch, known, identities)
+        pipeline.start(plan.fetch, recognition)
         await self._wait_for(pipeline)
         await self._end(session, deletions, pipeline)
+
+    async def _adopt(self, verdict: Verdict) -> None:
+        """Write down what is now known under which unique-id, before anything is done with it.
+
+        Raises:
+            StoreError: it could not be written; the poll ends, and nothing is relayed.
+        """
+        if verdict.adopted:
+            await self._around.ledger.adopt(verdict.adopted)
+        for uidl, former in verdict.recognised:
+            self._story.recognised(uidl, former)
+        self._renamed, self._unrecognised = verdict.renamed, verdict.unrecognised
+
+    def _plan(self, verdict: Verdict, troubles: Troubles, session: MaildropSession) -> Plan:
+        now = self._around.clock()  # before the rules: they know whether to believe it
+        rules = self._rules(session)
+        not_due = troubles.not_due(now)
+        unidentified = [m for m in verdict.unidentified if m.message_number not in not_due]
+        plan = make_plan(verdict.identified, unidentified, verdict.known, rules, now, troubles.failures)
+        plan.waiting += len(verdict.unidentified) - len(unidentified)
+        return plan
 
     def _rules(self, session: MaildropSession) -> PlanRules:
         destinations = self._around.destinations
@@ -135,12 +155,10 @@ class Poll:
             oversize=self._policy.oversize if session.traits.has_top else Oversize.SKIP,
         )
 
-    async def _write_first_rows(self, plan: Plan) -> None:
+    async def _write_first_rows(self, plan: Plan, vanished: Sequence[MessageRecord]) -> None:
         """Write what the plan itself decides, before mail is touched."""
         now = self._around.clock()
-        rows: list[LedgerRecord] = [
-            replace(entry.message, state=MessageState.GONE, updated_at=now) for entry in plan.gone
-        ]
+        rows: list[LedgerRecord] = [*vanished]
         rows += [self._settled(entry, now) for entry in plan.settle]
         for entry in plan.reopen:
             rows += [entry.message, *entry.deliveries]
@@ -159,16 +177,6 @@ class Poll:
         state = settled_state(entry.deliveries, self._policy.destinations, self._policy.retention)
         accepted_at = None if state is MessageState.REJECTED else now
         return replace(entry.message, state=state, updated_at=now, accepted_at=accepted_at)
-
-    async def _plan_changed(self, changed: Sequence[DeleteOrder], rules: PlanRules) -> list[FetchOrder]:
-        """Plan for UIDLs that now stand for other messages: the old ones are gone, these are new."""
-        if not changed:
-            return []
-        new = [Identified(order.listed, order.known.message.uidl) for order in changed]
-        plan = make_plan(new, [], {}, rules, self._around.clock())
-        plan.gone = [order.known for order in changed]
-        await self._write_first_rows(plan)
-        return plan.fetch
 
     async def _wait_for(self, pipeline: Pipeline) -> None:
         """Wait for the pipeline's end, or until only silent destinations are left."""
@@ -215,6 +223,9 @@ class Poll:
 
     def _take_tally(self) -> None:
         report = self.report
+        renamed = self._renamed + (self._pipeline.tally.renamed if self._pipeline is not None else 0)
+        if renamed:
+            self._story.uidls_changed(renamed, self._unrecognised)
         if self._pipeline is not None:
             tally = self._pipeline.tally
             report.relayed, report.deferred, report.rejected = tally.relayed, tally.deferred, tally.rejected

@@ -14,6 +14,7 @@ from mailferry.events import (
     MessageRejected,
     MessageRelayed,
     MessageSkipped,
+    UidlsChanged,
 )
 from mailferry.model import (
     DeliveryRecord,
@@ -25,6 +26,7 @@ from mailferry.model import (
     Uidl,
 )
 from mailferry.ports import Emit
+from mailferry.services.memory import Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,19 @@ class Story:
             )
         )
 
-    def recognised(self, uidl: Uidl) -> None:
+    def fetch_failed_unidentified(self, listed: ListedMessage, reason: str, trouble: Trouble | None) -> None:
+        """Tell the same of a message without an identity, of which only this process remembers it."""
+        name = f"message {listed.message_number}, no UIDL"
+        failures, again = (trouble.failures, trouble.not_before) if trouble is not None else (1, 0.0)
+        self.emit(MessageFetchFailed(self.maildrop, self.poll_id, name, failures, reason, again))
+
+    def recognised(self, uidl: Uidl, known_as: Uidl) -> None:
         """Tell that a message turned out to be one that we had."""
-        self.emit(MessageRecognised(self.maildrop, self.poll_id, readable(uidl)))
+        self.emit(MessageRecognised(self.maildrop, self.poll_id, readable(uidl), readable(known_as)))
+
+    def uidls_changed(self, recognised: int, unrecognised: int) -> None:
+        """Tell that the server has given new unique-ids to messages that we had."""
+        self.emit(UidlsChanged(self.maildrop, self.poll_id, recognised, unrecognised))
 
     def _about(self, message: FetchedMessage) -> dict[str, Any]:
         return {

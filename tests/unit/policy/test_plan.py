@@ -28,7 +28,6 @@ from mailferry.policy.plan import (
     make_plan,
     reopened,
     settled_state,
-    split_by_identity,
     unsettled_destinations,
 )
 
@@ -80,10 +79,9 @@ def does(plan: Plan) -> str:
     """Put a plan for one message into words."""
     words = [
         *(f"{'top' if o.header_only else 'fetch'} {'+'.join(o.destinations)}" for o in plan.fetch),
-        *("verify+delete" if o.verify else "delete" for o in plan.delete),
+        *("delete" for _ in plan.delete),
         *("skip" for _ in plan.skip),
         *("settle" for _ in plan.settle),
-        *("gone" for _ in plan.gone),
     ]
     return ", ".join(words) or "nothing"
 
@@ -158,15 +156,13 @@ def test_a_pause_that_no_pause_can_be_is_void(entry: KnownMessage, what: str) ->
         (Retention(701.0), None, False),
     ],
 )
-@pytest.mark.parametrize(
-    ("state", "verb"), [(MessageState.ACCEPTED, "delete"), (MessageState.DELETE_PENDING, "verify+delete")]
-)
+@pytest.mark.parametrize("state", [MessageState.ACCEPTED, MessageState.DELETE_PENDING])
 def test_accepted_messages_go_when_their_time_is_over(
-    state: MessageState, verb: str, retention: Retention, accepted_at: float | None, *, deletes: bool
+    state: MessageState, retention: Retention, accepted_at: float | None, *, deletes: bool
 ) -> None:
     entry = known(state, delivery(A, ACCEPTED), delivery(B, ACCEPTED), accepted_at=accepted_at)
     plan = plan_for(entry, replace(RULES, retention=retention))
-    assert does(plan) == (verb if deletes else "nothing")
+    assert does(plan) == ("delete" if deletes else "nothing")
     assert plan.waiting == 0
 
 
@@ -285,13 +281,6 @@ def test_a_deferred_message_settles_whatever_its_size() -> None:
 # -- identity ------------------------------------------------------------------
 
 
-def test_missing_and_repeated_uidls_identify_nothing() -> None:
-    messages = [listed(1, b"a"), listed(2, None), listed(3, b"b"), listed(4, b"a"), listed(5, b"c")]
-    clear, unclear = split_by_identity(messages)
-    assert [(m.listed.message_number, m.uidl) for m in clear] == [(3, b"b"), (5, b"c")]
-    assert [m.message_number for m in unclear] == [1, 2, 4]
-
-
 def test_a_made_identity_cannot_be_one_of_a_server() -> None:
     first, second = identity_from_digest(b"\x01\xff", 1), identity_from_digest(b"\x01\xff", 2)
     assert first == b" 01ff.1"
@@ -310,25 +299,9 @@ def test_unidentified_messages_wait_while_all_routes_are_down() -> None:
     assert (does(plan), plan.waiting) == ("nothing", 1)
 
 
-# -- gone ----------------------------------------------------------------------
-
-STATES_THERE = [state for state in MessageState if state is not MessageState.GONE]
-
-
-@pytest.mark.parametrize("state", STATES_THERE)
-def test_what_the_listing_lacks_is_gone(state: MessageState) -> None:
-    entry = known(state)
-    assert make_plan([], [], {U: entry}, RULES, NOW).gone == [entry]
-    assert make_plan([identified(uidl=b"other")], [], {U: entry}, RULES, NOW).gone == [entry]
-
-
-def test_what_is_listed_is_not_gone() -> None:
-    assert plan_for(known(MessageState.REJECTED)).gone == []
-
-
-def test_nothing_is_gone_while_one_message_is_unidentified() -> None:
-    plan = make_plan([], [listed(1, None)], {U: known(MessageState.ACCEPTED)}, RULES, NOW)
-    assert plan.gone == []
+def test_a_missing_message_is_left_alone_until_the_guard_has_said_what_it_is() -> None:
+    plan = plan_for(known(MessageState.MISSING, delivery(A, ACCEPTED)))
+    assert (does(plan), plan.waiting) == ("nothing", 1)
 
 
 # -- order ---------------------------------------------------------------------
@@ -346,6 +319,27 @@ def test_what_failed_before_comes_last_and_the_worst_at_the_very_end() -> None:
     messages = [identified(n, b"u%d" % n) for n in (1, 2, 3, 4, 5)]
     plan = make_plan(messages, [listed(6, None)], ledger, RULES, NOW)
     assert [order.listed.message_number for order in plan.fetch] == [3, 4, 5, 6, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "alone"),
+    [
+        (None, False),
+        (known(MessageState.DEFERRED, fetch_attempts=1), True),
+        (known(MessageState.DEFERRED, delivery(A, DEFERRED, attempts=3)), False),
+        (known(MessageState.DEFERRED, delivery(A, DEFERRED, attempts=4)), True),
+        (known(MessageState.DEFERRED, delivery(A, ACCEPTED, attempts=9)), False),
+        (known(MessageState.DEFERRED, delivery(A, IN_DOUBT)), True),
+    ],
+)
+def test_what_may_take_others_with_it_goes_alone(entry: KnownMessage | None, *, alone: bool) -> None:
+    assert [order.alone for order in plan_for(entry).fetch] == [alone]
+
+
+def test_what_the_process_alone_remembers_comes_last_too() -> None:
+    messages = [listed(n, None) for n in (1, 2, 3)]
+    plan = make_plan([], messages, {}, RULES, NOW, {1: 2, 2: 1})
+    assert [(o.listed.message_number, o.alone) for o in plan.fetch] == [(3, False), (2, True), (1, True)]
 
 
 # -- what deliveries make of a message -----------------------------------------

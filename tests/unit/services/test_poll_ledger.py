@@ -124,5 +124,6 @@ async def test_a_confirmation_that_cannot_be_written_fails_the_poll() -> None:
     assert isinstance(report.failure, StoreError)
     assert (report.relayed, report.deleted) == (1, 1)
     rig.ledger.fails = lambda _: False
+    rig.maildrop.mails.append(mail("u2"))
     assert (await rig.run_poll()).failure is None
-    assert rig.ledger.states() == {"u1": "gone"}
+    assert rig.ledger.states() == {"u1": "gone", "u2": "gone"}
