@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from mailferry.sandbox.line_link import LineLink
 from mailferry.sandbox.maildrop import SandboxFeatures, SandboxMaildrop
+from support.chaos_proxy import Break, ChaosProxy
 from support.configs import PASSWORD, ConfigFolder, Value
 from support.mailset import fingerprint, tag_of
 from support.programs import Prepare, Program, ProgramLauncher
@@ -79,6 +81,7 @@ class FaultRig:
         pop3, smtp: the servers, whose `faults` a test may change at any time.
         programs: every program that was started, oldest first.
         held: links that a test holds; dropped when the program has ended.
+        wires: what lies between the program and the servers, with `breaks`: asked for each connection.
     """
 
     def __init__(
@@ -91,29 +94,41 @@ class FaultRig:
         smtp_features: SmtpFeatures | None = None,
         maildrop: dict[str, Value] | None = None,
         destination: dict[str, Value] | None = None,
+        breaks: Callable[[], Break | None] | None = None,
     ) -> None:
         self.mail = list(mail)
         self.box = SandboxMaildrop(PASSWORD, mail)
+        pairs = zip(self.box.uidls, self.mail, strict=True)
+        self._tags = {uidl.decode("ascii"): tag_of(content) for uidl, content in pairs}
         self.pop3 = ScriptedPop3Server({"ann": self.box}, features=pop3_features)
         self.smtp = ScriptedSmtpServer(features=smtp_features)
         self.programs: list[Program] = []
         self.held: list[LineLink] = []
+        self.wires: tuple[ChaosProxy, ...] = ()
         self._launcher = launcher
         self._folder = folder
         self._maildrop = maildrop or {}
         self._destination = destination or {}
+        self._breaks = breaks
         self._config = Path()
+        self._stack = contextlib.AsyncExitStack()
         self._numbers = itertools.count()
 
     async def __aenter__(self) -> Self:
         """Start the servers and write the configuration."""
         await self.pop3.start()
         await self.smtp.start()
+        pop3_port, smtp_port = self.pop3.port, self.smtp.port
+        if self._breaks is not None:
+            self.wires = (ChaosProxy(pop3_port, self._breaks), ChaosProxy(smtp_port, self._breaks))
+            for wire in self.wires:
+                await self._stack.enter_async_context(wire.running())
+            pop3_port, smtp_port = (wire.port for wire in self.wires)
         config = ConfigFolder(self._folder)
         self._config = config.write(
             {
-                "maildrop.ann": config.maildrop(self.pop3.port, "ann", **self._maildrop),
-                "destination.hop": config.smtp(self.smtp.port, **self._destination),
+                "maildrop.ann": config.maildrop(pop3_port, "ann", **self._maildrop),
+                "destination.hop": config.smtp(smtp_port, **self._destination),
             },
             log_format="json",
         )
@@ -125,14 +140,18 @@ class FaultRig:
             if program.code is None:
                 program.kill()
                 await program.wait()
+        await self._stack.aclose()
         await self.pop3.stop()
         await self.smtp.stop()
 
     def start(self, *, command: str = "once", prepare: Prepare | None = None) -> Program:
-        """Start the program; each start finds the clock hours after the one before."""
+        """Start the program; each `once` finds the clock hours after the start before."""
         number = next(self._numbers)
-        clock = {"support.killpoints:move_clock": number * HOURS_BETWEEN_RUNS * 3600}
-        verbose = ["--verbose"] if command == "once" else []
+        clock: dict[str, object] = {}
+        verbose: list[str] = []
+        if command == "once":  # the daemon's schedule goes by the system's clock, which is nobody's to set
+            clock = {"support.killpoints:move_clock": number * HOURS_BETWEEN_RUNS * 3600}
+            verbose = ["--verbose"]
         program = self._launcher.start(
             self._folder / f"output-{number}.txt",
             *(command, "-c", str(self._config), *verbose),
@@ -178,6 +197,10 @@ class FaultRig:
     def verdict(self) -> Verdict:
         """Say what became of the mail so far."""
         return judge(self.mail, self.smtp.accepted, self.box.messages)
+
+    def tags_of(self, uidls: Iterable[str]) -> Counter[str]:
+        """Return the tags of messages that the log names by their unique-ids."""
+        return Counter(self._tags[uidl] for uidl in uidls)
 
     def told(self, name: str) -> list[dict[str, Any]]:
         """Return the events of a name, over all programs."""

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from mailferry.runtime.clock import SystemClock
+
 POINTS: Final[dict[str, tuple[str, str, str]]] = {
     "250 read, not noted": ("mailferry.ledger.store", "SqlLedger.note", "before"),
     "noted, not ordered": ("mailferry.ledger.store", "SqlLedger.note", "after"),
@@ -48,7 +50,14 @@ def die_at(order: dict[str, Any]) -> None:
 def move_clock(seconds: float) -> None:
     """Let the program believe that so much time has passed: pauses from earlier runs are over."""
     real = time.time
-    time.time = lambda: real() + seconds
+
+    def moved() -> float:
+        return real() + seconds
+
+    time.time = moved
+    # The program's own clock has taken hold of the real one already.
+    app = importlib.import_module("mailferry.app")
+    vars(app)["SystemClock"] = functools.partial(SystemClock, wall=moved)
 
 
 def _deadly(function: Callable[..., Any], end: str, nth: int) -> Callable[..., Any]:

@@ -56,7 +56,7 @@ class Program:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._started.wait(_START_SECONDS), "the launcher has not started it"
-        if not self._reaped:
+        if self._pid and not self._reaped:
             # It is reaped only when we say so: until then its number means no other process.
             os.kill(self._pid, number)
 
@@ -69,10 +69,10 @@ class Program:
         if not await asyncio.to_thread(self._ended.wait, seconds):
             self.kill()
             raise AssertionError(f"did not end within {seconds:g} s:\n{self.tail()}")
+        assert self.code is not None, "the launcher has ended; its own output says why"
         if not self._reaped:
             self._reaped = True
             self._launcher.order(do="reap", number=self._number)
-        assert self.code is not None
         return self.code
 
     async def wait_for_event(self, name: str, count: int = 1, seconds: float = 30.0) -> None:
@@ -113,6 +113,11 @@ class Program:
         else:
             self.code = words["code"]
             self._ended.set()
+
+    def abandoned(self) -> None:
+        """Take notice that the launcher is gone."""
+        self._started.set()
+        self._ended.set()
 
 
 class ProgramLauncher:
@@ -169,6 +174,8 @@ class ProgramLauncher:
         for line in stdout:
             words = json.loads(line)
             self._programs[words["number"]].told(words)
+        for program in self._programs.values():
+            program.abandoned()
 
     def __enter__(self) -> Self:
         """Started already."""
