@@ -24,11 +24,12 @@ from mailferry.config.models import (
     Settings,
     SmtpDestinationSettings,
 )
-from mailferry.destinations.letter import Envelope
+from mailferry.destinations.letter import Envelope, Sender
 from mailferry.destinations.maildir import MaildirDestination
 from mailferry.destinations.smtp import SmtpDestination, SmtpLimits
 from mailferry.events import WireTraced
 from mailferry.ledger.store import SqlLedger
+from mailferry.message.notice import NoticeEnvelope
 from mailferry.message.spool import Spool
 from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
 from mailferry.net.credentials import Credentials, LoginMethod
@@ -41,12 +42,14 @@ from mailferry.ports import Clock, Destination, Emit
 from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
-from mailferry.runtime.clock import SystemClock
+from mailferry.runtime.clock import SystemClock, steady_seconds
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Maildrop, Turns
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.notice import STANDING_NAME, NoticePolicy, NoticeService
+from mailferry.services.notice_board import NoticeBoard
 from mailferry.services.poll import PollReport
 from mailferry.services.route import Route, RouteStandings
 from mailferry.telemetry.events import EventLog
@@ -76,7 +79,8 @@ class Application:
             etrn_nodes=[node for etrn in settings.etrn.values() if etrn.enabled for node in etrn.nodes],
             version=__version__,
         )
-        self.emit: Emit = fan_out(self._log, self.metrics.observe)
+        self._board = self._notice_board()
+        self.emit: Emit = fan_out(*self._sinks)
 
     def _make_log(self, stream: TextIO) -> EventLog:
         daemon = self.settings.daemon
@@ -86,7 +90,12 @@ class Application:
 
     def listen_to_events(self, sink: Emit) -> None:
         """Let one more sink hear every event; before `opened`."""
-        self.emit = fan_out(self._log, self.metrics.observe, sink)
+        self.emit = fan_out(*self._sinks, sink)
+
+    @property
+    def _sinks(self) -> tuple[Emit, ...]:
+        board = (self._board,) if self._board is not None else ()
+        return (self._log, self.metrics.observe, *board)
 
     async def run(self) -> None:
         """Run as a daemon until a signal asks for the end.
@@ -148,7 +157,27 @@ class Application:
             turn = Turns(self._maildrop(name, maildrop), surroundings, caps, route_standings, standing)
             turns[name] = (turn, _timetable(maildrop))
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
-        return Supervisor(life, surroundings, turns, schedule)
+        return Supervisor(life, surroundings, turns, schedule, self._notices(surroundings, standings))
+
+    # The operator's summary
+
+    def _notice_board(self) -> NoticeBoard | None:
+        recipient = self.settings.notice.to
+        if recipient is None:
+            return None
+        return NoticeBoard(NoticeEnvelope(self._hostname, recipient), time.time, steady_seconds)
+
+    def _notices(self, surroundings: Surroundings, standings: Standings) -> NoticeService | None:
+        notice = self.settings.notice
+        if self._board is None or notice.to is None or notice.destination is None:
+            return None
+        settings = self.settings.destination[notice.destination]
+        # The same server, but its own envelope, and one session that keeps no mail waiting.
+        changes = {"recipients": (notice.to,), "sender": Sender.NULL.value, "max_sessions": 1}
+        way = self._destination(DestinationName(notice.destination), settings.model_copy(update=changes))
+        policy = NoticePolicy(NoticeEnvelope(self._hostname, notice.to), notice.every)
+        standing = standings.get((StandingKind.NOTICE, STANDING_NAME))
+        return NoticeService(policy, self._board, way, surroundings, standing)
 
     def _quarantine(self) -> QuarantineStore:
         quarantine = quarantine_in(self.settings.daemon.state_dir)

@@ -140,6 +140,8 @@ class StandingKind(StrEnum):
     MAILDROP = "maildrop"
     DESTINATION = "destination"
     ETRN = "etrn"
+    NOTICE = "notice"
+    """The summary for the operator."""
 
 
 @dataclass(frozen=True, slots=True)

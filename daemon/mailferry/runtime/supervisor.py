@@ -21,6 +21,7 @@ from mailferry.model import MaildropName
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.turn import Turns
 from mailferry.services.context import Surroundings
+from mailferry.services.notice import NoticeService
 from mailferry.services.poll import PollReport
 
 _log = logging.getLogger("mailferry")
@@ -56,6 +57,7 @@ class Supervisor:
         surroundings: Surroundings,
         turns: Mapping[MaildropName, tuple[Turns, Timetable]],
         schedule: Schedule,
+        notices: NoticeService | None = None,
     ) -> None:
         self.started = False
         self.stopping = False
@@ -64,6 +66,7 @@ class Supervisor:
         self._destinations = list(surroundings.destinations.values())
         self._ledger = surroundings.ledger
         self._schedule = schedule
+        self._notices = notices
         self._emit = surroundings.emit
         self._clock = surroundings.clock
         self._ages_count = surroundings.ages_count
@@ -83,6 +86,7 @@ class Supervisor:
     async def run(self) -> None:
         """Run by schedule until a signal asks for the end."""
         with self._signals():
+            self._start_notices()
             self._start_schedule()
             self.started = True
             self._emit(DaemonStarted(self._settings.version, len(self._turns), len(self._destinations)))
@@ -94,6 +98,7 @@ class Supervisor:
     ) -> None:
         """Poll these maildrops now, whatever their schedule and pauses say, then drain."""
         with self._signals():
+            self._start_notices()
             self.started = True
             tasks = {name: self._turns[name][0].start(despite_pause=True) for name in names}
             waits = [self._tell_end(name, task, on_end) for name, task in tasks.items() if task is not None]
@@ -120,6 +125,10 @@ class Supervisor:
     ) -> None:
         await asyncio.wait({task})
         on_end(name, None if task.cancelled() else task.result())
+
+    def _start_notices(self) -> None:
+        if self._notices is not None:
+            self._notices.start()
 
     def _start_schedule(self) -> None:
         for name, (turns, timetable) in self._turns.items():
@@ -152,6 +161,8 @@ class Supervisor:
             deadline = max(deadline, loop.time() + _LAST_ROWS_SECONDS)
         for turns in running:
             clean &= await turns.wait_ended(deadline - loop.time())
+        if self._notices is not None:
+            await self._notices.close()
         self._emit(DaemonStopped(clean))
 
     async def _drain_destinations(self, deadline: float) -> bool:
