@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Annotated
 
 from mailferry.config.kinds import EnvText, Kind, list_of, plain_text
+from mailferry.message.address import is_sane_address
 
 FALLBACK_PORTS: Mapping[str, int] = MappingProxyType(
     {"pop3": 110, "pop3s": 995, "smtp": 25, "smtps": 465, "submission": 587, "submissions": 465}
@@ -145,6 +146,8 @@ def parse_address(value: object) -> str:
         raise ValueError("must not have more than 64 octets before the @ or 255 after it")
     if not domain.startswith("["):
         _domain(domain, help_text)
+    if not is_sane_address(value):  # an open quote, a source route: no next hop would take it
+        raise ValueError(f"{help_text}; quotes, backslashes and colons only within a quoted local part")
     return str(value)
 
 

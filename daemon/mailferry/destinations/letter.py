@@ -47,15 +47,18 @@ class Envelope:
     recipients: tuple[str, ...]
     by_host: str
 
-    def sender_for(self, delivery: Delivery) -> str:
+    def sender_for(self, delivery: Delivery, features: SmtpFeatures) -> str:
         """Return the reverse-path for a message; empty for the null one.
 
         A Return-Path that cannot be written as an address counts as the null one:
-        nobody could be told of a failure there anyway.
+        nobody could be told of a failure there anyway. So does one that this next hop
+        cannot take for want of SMTPUTF8: a stranger chose it, and the message is not
+        to be refused for that.
         """
         if self.sender == Sender.ORIGINAL:
             original = delivery.message.envelope_sender
-            return original if is_envelope_address(original) else ""
+            writable = is_envelope_address(original) and (original.isascii() or features.smtputf8)
+            return original if writable else ""
         return "" if self.sender == Sender.NULL else self.sender
 
 
@@ -105,7 +108,7 @@ def compose(
         form = _form_of_stored(message.content, features)
     if not isinstance(form, _Form):
         return form
-    sender = envelope.sender_for(delivery)
+    sender = envelope.sender_for(delivery, features)
     trace = received_field(
         from_host=message.fetched_from,
         with_protocol=message.fetched_with,
