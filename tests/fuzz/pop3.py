@@ -3,17 +3,20 @@
 An input is one line with the letters of what we send (`COMMANDS`), then what the
 server says, in parts: before each part we send what the script has up to the
 next `|`. Every event is checked against a second reader of the same octets,
-which knows no buffer and no increments.
+which knows no buffer and no increments. A session that holds its messages and
+one that lets them go to a sink must bring the same octets.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from unittest import mock
 
 from fuzz.harness import SEPARATOR, Harness, cut, cut_bytewise, dice_for
 from mailferry.errors import LocalProtocolError, MessageTooLargeError, RemoteProtocolError
+from mailferry.protocol import framing
 from mailferry.protocol.framing import ReceiveBuffer, stuff
 from mailferry.protocol.pop3 import Continuation, Event, Greeting, Pop3Connection, Pop3Limits, Reply
 from mailferry.protocol.pop3_commands import (
@@ -48,14 +51,35 @@ from mailferry.protocol.pop3_state import Pop3State
 LIMITS = Pop3Limits(
     line_octets=80, challenge_octets=60, message_octets=120, listing_octets=100, capability_octets=90
 )
+STREAMING = replace(LIMITS, held_octets=20, header_octets=30)
 COMMANDS: dict[str, Command] = {
     "c": Capa(), "s": Stls(), "u": User("alice"), "p": Pass("secret"), "a": Apop("alice", "0" * 32),
     "A": Auth("PLAIN", b"x"), "B": Auth("LOGIN"), "y": AuthResponse(b"x"), "x": AuthCancel(), "t": Stat(),
     "l": List_(), "L": List_(1), "i": UidlCommand(), "I": UidlCommand(1), "o": Top(1, 0), "r": Retr(1),
+    "R": Retr(1, listed_octets=10), "z": Retr(1, listed_octets=10_000),
     "d": Dele(1), "e": Rset(), "n": Noop(), "q": Quit(),
 }  # fmt: skip
 _TLS = "T"
 _PARTS = 40
+
+
+class Sink:
+    """Takes the octets of a body that is not held."""
+
+    def __init__(self) -> None:
+        self.taken = bytearray()
+        self.is_discarded = False
+
+    @property
+    def octets(self) -> int:
+        return len(self.taken)
+
+    def write(self, octets: bytes) -> None:
+        assert not self.is_discarded
+        self.taken += octets
+
+    def discard(self) -> None:
+        self.is_discarded = True
 
 
 @dataclass
@@ -63,12 +87,23 @@ class Session:
     """A session as it was played: everything that a driver can see."""
 
     connection: Pop3Connection = field(default_factory=lambda: Pop3Connection(LIMITS))
+    sinks: list[Sink] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     sent: list[Command] = field(default_factory=list)
     answers: int = 0
     heard: bytes = b""
     failure: str = ""
     peak_octets: int = 0
+
+    @classmethod
+    def streaming(cls) -> Session:
+        session = cls()
+        session.connection = Pop3Connection(STREAMING, session.new_sink)
+        return session
+
+    def new_sink(self) -> Sink:
+        self.sinks.append(Sink())
+        return self.sinks[-1]
 
     def play(self, script: str, parts: list[bytes], cutter: Callable[[bytes], list[bytes]]) -> None:
         for part in parts:
@@ -110,6 +145,7 @@ class Session:
             self.events += connection.events_before_failure
             self.failure = type(error).__name__
         self.peak_octets = max(self.peak_octets, connection.receiving_octets)
+        assert connection._streamed is None or len(connection._buffer) < len(b"\r\n.\r\n")
 
     def seen(self) -> tuple[object, ...]:
         connection = self.connection
@@ -295,6 +331,42 @@ def verify_texts(text: str, body: bytes) -> None:
     assert len(str(capabilities.implementation)) <= len(body) + 4
 
 
+def verify_streaming(session: Session, held: Session) -> None:
+    """What went to sinks is what would have been held, to the octet; what was cut short is given up."""
+    assert len(session.events) == len(held.events)
+    for mine, theirs in zip(session.events, held.events, strict=True):
+        if isinstance(mine, Reply) and isinstance(theirs, Reply):
+            verify_streamed(mine, theirs)
+        else:
+            assert mine == theirs
+    assert session.seen()[1:] == held.seen()[1:]
+    finished = [event.sink for event in session.events if isinstance(event, Reply) and event.sink is not None]
+    assert not any(sink.is_discarded for sink in session.sinks if sink in finished)
+    unfinished = [sink for sink in session.sinks if sink not in finished]
+    assert len(unfinished) <= 1
+    if session.connection.state is Pop3State.CLOSED:
+        assert all(sink.is_discarded for sink in unfinished)
+
+
+def verify_streaming_end(session: Session) -> None:
+    finished = [event.sink for event in session.events if isinstance(event, Reply)]
+    assert all(sink.is_discarded != (sink in finished) for sink in session.sinks)
+
+
+def verify_streamed(mine: Reply, theirs: Reply) -> None:
+    body = mine.body
+    if mine.sink is not None:
+        assert isinstance(mine.sink, Sink)
+        assert body is None
+        assert isinstance(mine.command, Retr)
+        body = bytes(mine.sink.taken)
+    if isinstance(mine.command, Top) and body is not None and theirs.body is not None:
+        assert theirs.body.startswith(body)
+        assert body == theirs.body or len(body) == STREAMING.header_octets
+        body = theirs.body
+    assert replace(mine, body=body, sink=None) == theirs
+
+
 def verify_buffer(octets: bytes, pieces: list[bytes]) -> None:
     """Bodies and lines in turn, in pieces and as a whole."""
     buffer, reader = ReceiveBuffer(), Reader(octets)
@@ -332,6 +404,13 @@ def check(data: bytes) -> None:
             verify_failure(session)
     whole = played[0]
     assert all(other.seen() == whole.seen() for other in played[1:])
+    with mock.patch.object(framing, "_PIECE_OCTETS", 7):
+        for cutter in (lambda part: [part], lambda part: cut(dice, part), cut_bytewise):
+            session = Session.streaming()
+            session.play(script, parts, cutter)
+            verify_streaming(session, whole)
+            session.connection.receive_eof()
+            verify_streaming_end(session)
     for event in whole.events:
         verify_listings(event)
     verify_buffer(rest, cut(dice, rest))

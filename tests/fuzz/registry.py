@@ -19,6 +19,7 @@ _MODULES = {
     "wire": "message",
     "downgrade": "message",
     "growth": "message",
+    "spooled": "spooled",
     "replies": "replies",
     "scram": "scram",
     "frames": "frames",

@@ -19,7 +19,7 @@ _LOGIN_CODES = {
     "LOGIN-DELAY": LoginRefusal.DELAYED,
     "AUTH": LoginRefusal.CREDENTIALS,
     "SYS/TEMP": LoginRefusal.UNAVAILABLE,
-    "SYS/PERM": LoginRefusal.UNAVAILABLE,
+    "SYS/PERM": LoginRefusal.FAULT,
 }
 
 

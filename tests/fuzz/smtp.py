@@ -1,8 +1,8 @@
 """The SMTP core against any server.
 
 An input is one line with the letters of what we do (`_ACTIONS`, digits begin
-transactions, `P` and `C` at the front forgo PIPELINING and CHUNKING), then what
-the server says, in parts. Before each part we do what the script allows, as a
+transactions, `P` and `C` at the front forgo PIPELINING and CHUNKING, `S` there is
+a slow link, on which a stream gets out piece by piece), then what the server says, in parts. Before each part we do what the script allows, as a
 driver would: what has to wait for a reply waits.
 
 The `Referee` reads both directions apart from the client, by the words of RFC
@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from unittest import mock
 
 from fuzz.harness import SEPARATOR, Harness, cut, cut_bytewise, dice_for
 from mailferry.errors import LocalProtocolError, RemoteProtocolError
 from mailferry.model import Delivered
 from mailferry.policy.classify import classify_transaction
+from mailferry.protocol import smtp_pipeline
 from mailferry.protocol.smtp import (
     Continuation,
     Event,
@@ -44,14 +46,40 @@ from mailferry.protocol.smtp_commands import (
     StartTls,
     Verb,
 )
+from mailferry.protocol.smtp_transaction import read_pieces
 
 LIMITS = SmtpLimits(reply_line_octets=100, reply_lines=6, grouped_bdat_octets=40)
 _PARTS = 40
 
 
-def _order(number: int, recipients: int, *content: bytes, sender: str = "s@x.org") -> Transaction:
+class Stream:
+    """Content that is read while it is sent; `fails` makes the disk lose its end."""
+
+    def __init__(self, *pieces: bytes, fails: bool = False) -> None:
+        self.octets = b"".join(pieces)
+        self.fails = fails
+        self._pieces = pieces
+
+    def __len__(self) -> int:
+        return len(self.octets)
+
+    @property
+    def ends_line(self) -> bool:
+        return self.octets.endswith(b"\r\n")
+
+    def pieces(self) -> Iterator[bytes]:
+        yield from self._pieces[:-1] if self.fails else self._pieces
+        if self.fails:
+            raise OSError("the disk is gone")
+
+
+def _order(number: int, recipients: int, *content: bytes | Stream, sender: str = "s@x.org") -> Transaction:
     names = tuple(f"r{number}{index}@y.org" for index in range(recipients))
     return Transaction(number, sender, names, content, sum(map(len, content)))
+
+
+def octets_of(transaction: Transaction) -> bytes:
+    return b"".join(read_pieces(transaction.content))
 
 
 ORDERS = (
@@ -60,12 +88,17 @@ ORDERS = (
     _order(2, 1, b"Subject: long\r\n\r\n", b"0123456789\r\n" * 8),
     _order(3, 3, b"MAIL FROM:<evil@x.org>\r\n", sender=""),
     Transaction(4, "jörg@x.org", ("ü@y.org",), (b"\xc3\xbc\r\n",), 4, eight_bit=True, smtputf8=True),
-    _order(5, 1, b"no end of line"),
-    _order(6, 1, b"x\r\n", sender="a> SIZE=1"),
+    _order(5, 1, Stream(b"", b".\r", b"\n.", b"\r\n..\r\n", b"", b"last line of it\r\n")),
+    _order(6, 2, b"Received: x\r", Stream(b"\n.\r\n" * 4, b"DATA\r\n.\r\n", b"y\r\n")),
     _order(7, 1),
     _order(8, 12, b"\r\n.\r\n"),
-    _order(9, 2, b"DATA\r\n.\r\n" * 6),
+    _order(9, 1, b"z\r\n", Stream(b"some of it\r\n" * 3, b"and the rest\r\n", fails=True)),
 )
+_UNWRITABLE = {
+    "U": _order(0, 1, b"no end of line"),
+    "V": _order(0, 1, b"x\r\n", sender="a> SIZE=1"),
+    "W": _order(0, 1, Stream(b"x\r\n", b"y")),
+}
 _ACTIONS: dict[str, Command] = {
     "e": Ehlo("me.example.org"), "h": Helo("me.example.org"), "s": StartTls(), "a": Auth("PLAIN", b"x"), "A": Auth("LOGIN"),
     "y": AuthResponse(b"x"), "x": AuthCancel(), "r": Rset(), "n": Noop(), "q": Quit(), "E": Etrn("x.org"),
@@ -88,7 +121,7 @@ class Letter:
     data: int | None = None
     final: int | None = None
     content: bytes | None = None
-    by_bdat: bool = False
+    chunk: int | None = None
 
     @property
     def hopeless(self) -> bool:
@@ -133,9 +166,10 @@ class Referee:
 
     def sent(self, octets: bytes) -> None:
         self.out += octets
-        while self.out:
+        while self.out or (self.receiving is not None and self.receiving.chunk == 0):
             if self.receiving is not None:
-                self.take_content(self.receiving)
+                if not self.take_content(self.receiving):
+                    return
                 continue
             line, end, self.out = self.out.partition(b"\r\n")
             if not end or b"\n" in line or b"\r" in line:
@@ -172,29 +206,37 @@ class Referee:
         found = re.fullmatch(rb"BDAT (\d+) LAST", line)
         if not found or not self.chunking:
             raise Breach(f"{line!r} is not for this server")
+        letter.chunk = int(found[1])
+        self.receiving = letter
+
+    def take_content(self, letter: Letter) -> bool:
+        """Take the content, once all of it is there."""
         if any(other.in_doubt for other in self.letters):
             raise Breach("two messages in doubt")
-        octets = int(found[1])
-        if len(self.out) < octets:
-            raise Breach("BDAT with less content than it says")
-        letter.by_bdat = True
-        letter.content, self.out = self.out[:octets], self.out[octets:]
-        self.expected.append(("final", letter))
+        taken = self.take_chunk(letter) if letter.chunk is not None else self.take_data(letter)
+        if taken:
+            self.receiving = None
+            self.expected.append(("final", letter))
+        return taken
 
-    def take_content(self, letter: Letter) -> None:
+    def take_chunk(self, letter: Letter) -> bool:
+        octets = letter.chunk or 0
+        if len(self.out) < octets:
+            return False
+        letter.content, self.out = self.out[:octets], self.out[octets:]
+        return True
+
+    def take_data(self, letter: Letter) -> bool:
         """A strict server: the end is CRLF "." CRLF, and what follows is commands again."""
         end = 0 if self.out.startswith(b".\r\n") else self.out.find(b"\r\n.\r\n") + 2
         if end == 1:
-            raise Breach("content without its end")
-        if any(other.in_doubt for other in self.letters):
-            raise Breach("two messages in doubt")
+            return False
         content, self.out = self.out[:end], self.out[end + 3 :]
         if letter.hopeless and content:
             raise Breach("content for nobody")
         lines = content.split(b"\r\n")
         letter.content = b"\r\n".join(line.removeprefix(b".") for line in lines)
-        self.receiving = None
-        self.expected.append(("final", letter))
+        return True
 
     # -- theirs --------------------------------------------------------------
 
@@ -246,16 +288,18 @@ class Session:
     ends: list[TransactionFinished] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
     failed: bool = False
+    is_slow: bool = False
     referee: Referee | None = None
 
     def play(self, script: str, parts: list[bytes], cutter: Callable[[bytes], list[bytes]]) -> None:
         for part in parts:
             script = self.act(script)
             for piece in cutter(part):
-                self.hear(piece)
-                if self.failed:
-                    return
+                if not self.failed:
+                    self.hear(piece)
             self.write()
+            if self.failed:
+                return
 
     def act(self, script: str) -> str:
         """Do what can be done now; return what is left of the script."""
@@ -274,8 +318,10 @@ class Session:
         connection = self.connection
         before = (connection.state, connection.unfinished, connection.awaiting, connection.idle)
         try:
-            if letter.isdecimal():
+            if "0" <= letter <= "9":
                 return self.begin(ORDERS[int(letter)])
+            if letter in _UNWRITABLE:
+                assert not self.begin_unwritable(_UNWRITABLE[letter])
             if letter == _TLS:
                 connection.tls_established()
             elif letter in _ACTIONS:
@@ -297,8 +343,26 @@ class Session:
         self.begun.append(transaction)
         return True
 
+    def begin_unwritable(self, order: Transaction) -> bool:
+        """Try to begin what must be refused before a single octet of it is written."""
+        if self.connection.can_begin:
+            self.connection.begin(order)
+            return True
+        return False
+
     def write(self) -> None:
-        out = b"".join(self.connection.data_to_send())
+        """Write what there is; a slow link takes one piece of a stream at a time."""
+        while not self.failed:
+            self.write_piece()
+            if self.is_slow or not self.connection.streaming:
+                return
+
+    def write_piece(self) -> None:
+        try:
+            out = b"".join(self.connection.data_to_send())
+        except OSError:
+            self.failed = True
+            return
         self.written.append(out)
         if self.referee is not None:
             features = self.connection.features
@@ -311,6 +375,7 @@ class Session:
             events = self.connection.receive_data(piece)
         except RemoteProtocolError:
             self.failed = True
+            assert self.connection.state is SmtpState.CLOSED
             return
         self.events += [event for event in events if not isinstance(event, TransactionFinished)]
         self.ends += [event for event in events if isinstance(event, TransactionFinished)]
@@ -334,8 +399,13 @@ class Session:
             assert end.content_sent or not (end.in_doubt or has_word)
 
 
-def _connection(script: str) -> SmtpConnection:
-    return SmtpConnection(LIMITS, use_pipelining="P" not in script[:2], use_chunking="C" not in script[:2])
+_FLAGS = 3
+
+
+def _session(script: str, referee: Referee | None = None) -> Session:
+    flags = script[:_FLAGS]
+    connection = SmtpConnection(LIMITS, use_pipelining="P" not in flags, use_chunking="C" not in flags)
+    return Session(connection, is_slow="S" in flags, referee=referee)
 
 
 def judge(session: Session, referee: Referee) -> None:
@@ -352,33 +422,33 @@ def judge(session: Session, referee: Referee) -> None:
         assert end.in_doubt == letter.in_doubt
         assert getattr(report.outcome, "in_doubt", False) == end.in_doubt
         if end.content_sent:
-            assert letter.content == b"".join(end.transaction.content)
+            assert letter.content == octets_of(end.transaction)
         if took:
             assert end.content_sent
 
 
 def play_by_lines(script: str, parts: list[bytes]) -> None:
     """Play with the referee: one line at a time, as fast as a driver could answer."""
-    referee = Referee(may_pipeline="P" not in script[:2], may_chunk="C" not in script[:2])
-    session = Session(_connection(script), referee=referee)
+    referee = Referee(may_pipeline="P" not in script[:_FLAGS], may_chunk="C" not in script[:_FLAGS])
+    session = _session(script, referee)
     for part in parts:
-        script = session.act(script)
-        for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", part):
-            if session.connection.state is SmtpState.CLOSED:
-                break
-            session.hear(line)
-            if session.failed:
-                break
-            if line.endswith(b"\n"):
-                referee.heard(referee.partial + line)
-                referee.partial = b""
-            else:
-                referee.partial += line
-            session.write()
-        if session.failed:
-            break
+        if not session.failed:
+            script = session.act(script)
+            for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", part):
+                _hear_line(session, referee, line)
     session.end()
     judge(session, referee)
+
+
+def _hear_line(session: Session, referee: Referee, line: bytes) -> None:
+    if session.failed or session.connection.state is SmtpState.CLOSED:
+        return
+    session.hear(line)
+    referee.partial += line
+    if not session.failed and line.endswith(b"\n"):
+        referee.heard(referee.partial)
+        referee.partial = b""
+    session.write()
 
 
 def verify_event(event: Event) -> None:
@@ -394,18 +464,21 @@ def verify_event(event: Event) -> None:
 
 
 def check(data: bytes) -> None:
+    with mock.patch.object(smtp_pipeline, "DRAIN_OCTETS", 10):
+        _check(data)
+
+
+def _check(data: bytes) -> None:
     head, _, rest = data.partition(b"\n")
     script = head.decode("latin-1")
     parts = rest.split(SEPARATOR)[:_PARTS]
     dice = dice_for(data)
     played: list[Session] = []
     for cutter in (lambda part: [part], lambda part: cut(dice, part), cut_bytewise):
-        session = Session(_connection(script))
+        session = _session(script)
         session.play(script, parts, cutter)
-        state = session.connection.state
         session.end()
         if session.failed:
-            assert state is SmtpState.CLOSED
             session.events.clear()  # the failing octets' own are not handed out, so they depend on the cut
         played.append(session)
     whole = played[0]
@@ -425,7 +498,7 @@ _HARNESS = Harness(
         b"421 bye\r\n", b"503 5.5.1 no\r\n", b"334 dGVzdA==\r\n", b"334 \r\n", b"235 ok\r\n", b"535 5.7.8 no\r\n", b"221 bye\r\n",
         b"251 ok\r\n", b"552 5.2.2 full\r\n", b"250-PIPELINING\r\n", b"250-CHUNKING\r\n", b"250-SIZE 9\r\n", b"250-SMTPUTF8\r\n",
         b"250-8BITMIME\r\n", b"250-AUTH PLAIN\r\n", b"250 mx\r\n250 ok\r\n250 ok\r\n", SEPARATOR, b"\r\n", b"\n", b"\r", b" ", b"-",
-        b"\0", b"\xff", b"200", b"599", b"600", b"e0", b"0123", b"P", b"C", b"|",
+        b"\0", b"\xff", b"200", b"599", b"600", b"e0", b"0123", b"5", b"6", b"9", b"S", b"P", b"C", b"|",
     ),
     max_octets=1500,
     modules=("protocol/smtp.py", "protocol/smtp_commands.py", "protocol/smtp_dialogue.py", "protocol/smtp_features.py", "protocol/smtp_pipeline.py", "protocol/smtp_replies.py", "protocol/smtp_states.py", "protocol/smtp_transaction.py", "policy/classify.py"),

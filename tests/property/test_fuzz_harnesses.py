@@ -11,7 +11,7 @@ import pytest
 from fuzz.harness import Harness
 from fuzz.registry import NAMES, load
 
-GENERATED = {"growth": 10, "config": 150}
+GENERATED = {"growth": 10, "config": 150, "spooled": 100}
 """Fewer where an input takes its time."""
 
 
