@@ -66,6 +66,9 @@ class Ledger(Protocol):
     async def prune(self, before: float) -> int:
         """Delete rows of gone messages last touched before that time; return how many."""
 
+    async def keep_copy(self) -> None:
+        """Make a good copy of the store if one is due; what fails is told as an event."""
+
     async def standings(self) -> Mapping[tuple[StandingKind, str], StandingRecord]:
         """Return all standings."""
 

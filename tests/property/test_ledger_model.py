@@ -149,7 +149,8 @@ async def play(steps: list[tuple[str, int, bool]], empty_ledger: Path) -> None:
     with tempfile.TemporaryDirectory() as base:
         directory = Path(base) / "first"
         directory.mkdir()
-        shutil.copy(empty_ledger, directory / "ledger.sqlite3")
+        for file in empty_ledger.parent.glob("ledger.sqlite3*"):
+            shutil.copy(file, directory)
         rig = Rig(directory, Model())
         await rig.start()
         for time, (what, number, with_delivery) in enumerate(steps, 1):

@@ -410,6 +410,9 @@ class FakeLedger:
             raise StoreError("the ledger cannot be read")
         return 0
 
+    async def keep_copy(self) -> None:
+        await asyncio.sleep(0)
+
     async def standings(self) -> Mapping[tuple[StandingKind, str], StandingRecord]:
         return self.standing_rows
 

@@ -10,7 +10,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mailferry.errors import StoreError
 
-RESTORE: Final = "stop mailferry and put back a copy of the ledger that is whole; nothing was changed"
+RESTORE: Final = (
+    "a start of mailferry puts it together again from its copy; else see `mailferry ledger check`"
+)
 _FREE_SPACE: Final = "free space on that file system, or raise the quota"
 _SQLITE_ADVICE: Final = {
     "SQLITE_FULL": _FREE_SPACE,
@@ -38,6 +40,21 @@ _OS_ADVICE: Final = {
 
 class RecordsRefusedError(StoreError):
     """The rows contradict rows that the ledger has; other orders are not concerned."""
+
+
+def is_want_of_room(error: Exception) -> bool:
+    """Tell whether it would not have failed on an emptier disk."""
+    cause = _root(error)
+    if isinstance(cause, OSError):
+        return cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    # A full disk also fails the write of a log's index, as an I/O error.
+    return str(getattr(cause, "sqlite_errorname", "")).startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+
+
+def _root(error: Exception) -> BaseException | None:
+    if isinstance(error, DBAPIError):
+        return error.orig
+    return error.__cause__ if isinstance(error, StoreError) and error.__cause__ else error
 
 
 def store_error(error: Exception, place: str) -> StoreError:

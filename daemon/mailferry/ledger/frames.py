@@ -1,4 +1,4 @@
-"""The octets of the receipt journal.
+"""The octets of the receipt journal and of the log of changes.
 
 A frame is `token (8) | sequence (8) | length (4) | crc32 (4) | payload`, numbers
 big-endian; the CRC covers everything but itself. A segment is read from its
@@ -6,9 +6,12 @@ start up to the first frame that is not whole or bears another token than the
 first: what follows is zeros, a frame torn by a crash, or the remains of an
 earlier use. Tokens are random, so text that a peer sent cannot pass for a frame.
 
+A log of changes is read beyond damage, too: its token tells where the next whole
+frame begins, and its numbers tell what is missing.
+
 The payload is a JSON list of records, each a list that begins with a letter for
-its kind. Changed fields get a new letter: a frame is read by the program that
-wrote it or refused, never guessed at.
+its kind; in a log the row's stamp comes before that. Changed fields get a new
+letter: a frame is read by the program that wrote it or refused, never guessed at.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -50,6 +53,18 @@ class Frame(NamedTuple):
     sequence: int
     payload: bytes
 
+    @property
+    def octets(self) -> int:
+        """Its length in the file."""
+        return _OVERHEAD + len(self.payload)
+
+
+class Stamped(NamedTuple):
+    """A row: a record, and the number of the last note before it was ordered."""
+
+    record: LedgerRecord
+    stamp: int
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -61,9 +76,12 @@ class Note:
 
 def build_frame(token: bytes, sequence: int, records: Sequence[LedgerRecord]) -> bytes:
     """Return the frame for records that belong together."""
-    payload = _encode([_fields(record) for record in records]).encode("ascii")
-    head = _HEAD.pack(token, sequence, len(payload))
-    return b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
+    return _build(token, sequence, [_fields(record) for record in records])
+
+
+def build_change(token: bytes, sequence: int, rows: Iterable[Stamped]) -> bytes:
+    """Return the frame for rows that one transaction writes; for none, the beginning of a log."""
+    return _build(token, sequence, [(row.stamp, *_fields(row.record)) for row in rows])
 
 
 def read_frames(segment: bytes) -> list[Frame]:
@@ -77,6 +95,39 @@ def read_frames(segment: bytes) -> list[Frame]:
     return frames
 
 
+def read_log(log: bytes) -> tuple[list[Frame], int]:
+    """Return all whole frames of a log, and the octets between them that are not to be read.
+
+    What comes after the last whole frame does not count: it was being written
+    when the process died, and what it said was never confirmed to anyone.
+    """
+    frames: list[Frame] = []
+    token = log[:TOKEN_OCTETS]
+    offset, lost = 0, 0
+    while 0 <= offset < len(log) and len(token) == TOKEN_OCTETS:
+        frame = _frame_at(log, offset, token)
+        if frame is not None:
+            frames.append(frame)
+            offset += _OVERHEAD + len(frame.payload)
+            continue
+        found = _next_frame(log, offset + 1, token)
+        lost += found - offset if found >= 0 else 0
+        offset = found
+    return frames, lost
+
+
+def read_change(frame: Frame) -> list[Stamped]:
+    """Return the rows of a log's frame.
+
+    Raises:
+        StoreError: another version of the program wrote it.
+    """
+    try:
+        return [Stamped(_READERS[kind](*fields), stamp) for stamp, kind, *fields in json.loads(frame.payload)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"a change of another version of mailferry ({type(error).__name__})") from error
+
+
 def read_note(frame: Frame) -> Note:
     """Return the records of a frame.
 
@@ -88,6 +139,19 @@ def read_note(frame: Frame) -> Note:
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"a note of another version of mailferry ({type(error).__name__})") from error
     return Note(frame.sequence, records)
+
+
+def _build(token: bytes, sequence: int, fields: list[tuple[object, ...]]) -> bytes:
+    payload = _encode(fields).encode("ascii")
+    head = _HEAD.pack(token, sequence, len(payload))
+    return b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
+
+
+def _next_frame(log: bytes, offset: int, token: bytes) -> int:
+    """Return where the next whole frame begins, -1 if there is none."""
+    while (offset := log.find(token, offset)) >= 0 and _frame_at(log, offset, token) is None:
+        offset += 1
+    return offset
 
 
 def _frame_at(segment: bytes, offset: int, token: bytes) -> Frame | None:

@@ -22,7 +22,8 @@ noted again moves to the newer frame, since records are rows written whole.
   refuse; the next new beginning gives the space back.
 
 Frames of rows that are synced long since may still be in a segment, and a
-replay meets them: it applies only what is not older than the row.
+replay meets them. It compares numbers: a row bears that of the last note before it
+was ordered, so a note with a higher one is newer.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class _Segment:
         self.offset = 0
         self.outstanding = 0
         try:
-            _allocate(self._fd, size)
+            allocate(self._fd, size)
         except OSError:
             self.close()
             raise
@@ -102,8 +103,10 @@ class ReceiptJournal:
         self._segments: list[_Segment] = []
         self._active = 0
         self._outstanding: dict[RecordKey, tuple[int, int]] = {}
-        self.sequence = 0
-        """The number of the last note; an order is stamped with it when it is queued."""
+        self.sequence = 1
+        """The number of the last note; an order is stamped with it when it is queued.
+
+        Never 0: that is the stamp of rows of which nobody knows."""
 
     def open(self) -> list[Note]:
         """Allocate both segments and return what they hold, in the order it was noted.
@@ -126,8 +129,12 @@ class ReceiptJournal:
             advice = "start the version that wrote it once, so that it can put them into the ledger"
             raise StoreError(f"{self._path}: receipt journal: {error}: {advice}") from error
         # Numbers go on rising, so that frames left behind sort before new ones.
-        self.sequence = notes[-1].sequence if notes else 0
+        self.go_on_from(notes[-1].sequence if notes else 0)
         return notes
+
+    def go_on_from(self, sequence: int) -> None:
+        """Number later notes from there on: above every note that a row of the ledger knows."""
+        self.sequence = max(self.sequence, sequence)
 
     def note(self, records: Sequence[LedgerRecord]) -> None:
         """Write records in one frame; when this returns, `kill -9` cannot lose them.
@@ -154,6 +161,10 @@ class ReceiptJournal:
         """Tell whether a note not later than `stamp` waits for this row to be synced."""
         entry = self._outstanding.get(key)
         return entry is not None and entry[0] <= stamp
+
+    def number_of(self, key: RecordKey) -> int:
+        """Return the number of the note that waits for this row to be synced; 0 if none does."""
+        return self._outstanding.get(key, (0, 0))[0]
 
     def release(self, key: RecordKey, stamp: int) -> None:
         """Take notice that an order stamped `stamp`, holding this row, is settled."""
@@ -196,7 +207,7 @@ class ReceiptJournal:
             self._segments[entry[1]].outstanding -= 1
 
 
-def _allocate(fd: int, size: int) -> None:
+def allocate(fd: int, size: int) -> None:
     """Give the file blocks for `size` octets, keeping what it holds."""
     try:
         os.posix_fallocate(fd, 0, size)

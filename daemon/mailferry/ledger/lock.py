@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mailferry.errors import StoreError
 from mailferry.ledger.faults import store_error
+from mailferry.ledger.files import LedgerFiles
 
 
 class FileLock:
@@ -49,6 +50,12 @@ class FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def ledger_locks(files: LedgerFiles) -> list[FileLock]:
+    """Return the locks of a ledger and its journal: neither may have two masters."""
+    masters = [path for path in (files.database, files.journal) if path is not None]
+    return [FileLock(path) for path in sorted({path.resolve().with_suffix(".lock") for path in masters})]
 
 
 def _holder(fd: int) -> str:

@@ -12,7 +12,14 @@ from sqlalchemy.sql import Select
 
 from mailferry.ledger.dialect import octets_contain
 from mailferry.ledger.rows import delivery_of, message_of, standing_of
-from mailferry.ledger.schema import DELIVERY, MESSAGE, NOT_GONE, STANDING
+from mailferry.ledger.schema import (
+    DELIVERY,
+    DELIVERY_FIELDS,
+    MESSAGE,
+    MESSAGE_FIELDS,
+    NOT_GONE,
+    STANDING_FIELDS,
+)
 from mailferry.model import (
     DeliveryRecord,
     KnownMessage,
@@ -32,7 +39,7 @@ _FETCH_ROWS: Final = 500
 Counts = dict[tuple[MaildropName, MessageState], int]
 Standings = dict[tuple[StandingKind, str], StandingRecord]
 
-_DELIVERIES: Final = select(DELIVERY).order_by(DELIVERY.c.message_id, DELIVERY.c.destination)
+_DELIVERIES: Final = select(*DELIVERY_FIELDS).order_by(DELIVERY.c.message_id, DELIVERY.c.destination)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +67,14 @@ def known_messages(connection: Connection, maildrop: MaildropName) -> dict[Uidl,
     here = (MESSAGE.c.maildrop == maildrop, NOT_GONE)
     numbers = select(MESSAGE.c.message_id).where(*here)
     deliveries = _grouped(connection.execute(_DELIVERIES.where(DELIVERY.c.message_id.in_(numbers))))
-    rows = _rows(connection.execute(select(MESSAGE).where(*here)))
+    rows = _rows(connection.execute(select(*MESSAGE_FIELDS).where(*here)))
     return {known.message.uidl: known for known in _known(rows, deliveries)}
 
 
 def history(connection: Connection, wanted: HistoryFilter) -> list[KnownMessage]:
     """Return messages that fit, the one that changed last first."""
     newest = (MESSAGE.c.updated_at.desc(), MESSAGE.c.message_id.desc())
-    statement = select(MESSAGE).where(*_conditions(connection, wanted)).order_by(*newest)
+    statement = select(*MESSAGE_FIELDS).where(*_conditions(connection, wanted)).order_by(*newest)
     rows = connection.execute(statement.limit(max(0, min(wanted.limit, HISTORY_LIMIT)))).all()
     return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
 
@@ -76,7 +83,7 @@ def rejected_messages(
     connection: Connection, maildrop: str | None, uidl: bytes | None, limit: int
 ) -> list[KnownMessage]:
     """Return messages that were refused for good, of one maildrop or with one UIDL if that is given."""
-    wanted = select(MESSAGE).where(MESSAGE.c.state == MessageState.REJECTED.value)
+    wanted = select(*MESSAGE_FIELDS).where(MESSAGE.c.state == MessageState.REJECTED.value)
     if maildrop is not None:
         wanted = wanted.where(MESSAGE.c.maildrop == maildrop)
     if uidl is not None:
@@ -87,7 +94,7 @@ def rejected_messages(
 
 def messages_by_number(connection: Connection, numbers: list[MessageId]) -> dict[MessageId, KnownMessage]:
     """Return those of some messages that the ledger has; at most 500 can be asked for."""
-    rows = connection.execute(select(MESSAGE).where(MESSAGE.c.message_id.in_(numbers))).all()
+    rows = connection.execute(select(*MESSAGE_FIELDS).where(MESSAGE.c.message_id.in_(numbers))).all()
     known = _known(rows, _deliveries_of(connection, [row.message_id for row in rows]))
     return {entry.message.message_id: entry for entry in known}
 
@@ -101,7 +108,7 @@ def counts(connection: Connection) -> Counts:
 
 def standings(connection: Connection) -> Standings:
     """Return all standings."""
-    records = map(standing_of, connection.execute(select(STANDING)))
+    records = map(standing_of, connection.execute(select(*STANDING_FIELDS)))
     return {(record.kind, record.name): record for record in records}
 
 

@@ -113,6 +113,13 @@ def standing_row(record: StandingRecord) -> dict[str, Any]:
     }
 
 
+def row_of(record: LedgerRecord) -> dict[str, Any]:
+    """Return the row of a record, whatever it is of."""
+    if isinstance(record, MessageRecord):
+        return message_row(record)
+    return delivery_row(record) if isinstance(record, DeliveryRecord) else standing_row(record)
+
+
 def message_of(row: Iterable[Any]) -> MessageRecord:
     """Return the record of a row that has all columns of `MESSAGE`, in order."""
     message_id, maildrop, uidl, state, *rest = row

@@ -2,7 +2,7 @@
 
 What creates and changes them stands in `migrations/`; a test holds the two
 equal. Columns come in the order of the fields of `mailferry.model`, so that a
-row becomes a record by position.
+row becomes a record by position; behind them comes `noted`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,23 @@ from sqlalchemy import (
     text,
 )
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest revision under `migrations/versions/`; revisions are numbers that rise."""
 
 VERSION_TABLE: Final = "ledger_version"
 """Not Alembic's default name: another program's migrations may live in the same database."""
 
 METADATA: Final = MetaData()
+
+
+def _noted() -> Column[int]:
+    """The number of the journal's last note when the row was ordered; 0 where nobody knows.
+
+    A note with a higher number says something newer than the row, whatever the
+    clock did meanwhile.
+    """
+    return Column("noted", BigInteger, nullable=False, server_default="0")
+
 
 # Only INTEGER is the row's own key in SQLite; PostgreSQL needs BIGINT for 63 bits.
 _IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
@@ -56,6 +66,7 @@ MESSAGE: Final = Table(
     Column("fetch_attempts", Integer, nullable=False),
     Column("next_fetch_at", Double, nullable=False),
     Column("accepted_at", Double),
+    _noted(),
     # RFC 1939 s.7: a server should not, but may, use a unique-id again once its
     # message is gone; so a UIDL is unique only among those that are still there.
     Index(
@@ -85,6 +96,7 @@ DELIVERY: Final = Table(
     Column("error", Text, nullable=False),
     Column("accepted_recipients", Text, nullable=False),
     Column("refused_recipients", Text, nullable=False),
+    _noted(),
 )
 
 STANDING: Final = Table(
@@ -98,4 +110,20 @@ STANDING: Final = Table(
     Column("consecutive_failures", Integer, nullable=False),
     Column("not_before", Double, nullable=False),
     Column("login_delay_seconds", Double, nullable=False),
+    _noted(),
 )
+
+POSITION: Final = Table(
+    "ledger_position",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("noted", BigInteger, nullable=False),
+)
+"""One row, changed by every transaction: the number of the last change, and the highest
+number of a note that a row has. A copy and a log of changes fit each other by it."""
+
+MESSAGE_FIELDS: Final = tuple(MESSAGE.c)[:-1]
+DELIVERY_FIELDS: Final = tuple(DELIVERY.c)[:-1]
+STANDING_FIELDS: Final = tuple(STANDING.c)[:-1]
+"""The columns that make a record."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -17,15 +18,22 @@ from typing import Final, Self, TypeVar
 from sqlalchemy import Connection
 
 from mailferry.errors import StoreError
-from mailferry.events import LedgerCommitted, LedgerFailed, LedgerRecovered
+from mailferry.events import LedgerCommitted, LedgerFailed, LedgerRecovered, LedgerRestored
 from mailferry.ledger import queries
+from mailferry.ledger.changes import ChangeLog
 from mailferry.ledger.faults import RecordsRefusedError
+from mailferry.ledger.files import LedgerFiles
+from mailferry.ledger.frames import Note, Stamped
 from mailferry.ledger.journal import ReceiptJournal
+from mailferry.ledger.keeper import CopyKeeper
 from mailferry.ledger.location import database_path
-from mailferry.ledger.lock import FileLock
+from mailferry.ledger.lock import ledger_locks
+from mailferry.ledger.opening import open_database
+from mailferry.ledger.overlay import join_log
 from mailferry.ledger.queries import Counts, HistoryFilter, Standings
+from mailferry.ledger.rebuild import Rebuilt
+from mailferry.ledger.room import Reserve
 from mailferry.ledger.rows import RecordKey, record_key
-from mailferry.ledger.sqlite import open_database
 from mailferry.ledger.worker import Batch, Done, Order, SqlWorker
 from mailferry.ledger.writes import Replayed, adopt_messages, prune_slice, replay_records
 from mailferry.model import KnownMessage, LedgerRecord, MaildropName, MessageRecord, Uidl
@@ -45,9 +53,11 @@ class SqlLedger:
         self._place = str(self._database)
         self._emit = emit
         self._journal = ReceiptJournal(journal_path)
-        # Beside both files: neither a ledger nor a journal may have two masters.
-        beside = {self._database.resolve().with_suffix(".lock"), journal_path.resolve().with_suffix(".lock")}
-        self._locks = [FileLock(path) for path in sorted(beside)]
+        self._files = LedgerFiles(self._database, journal_path)
+        self._locks = ledger_locks(self._files)
+        self._log = ChangeLog(self._files)
+        self._reserve = Reserve(self._files.reserve)
+        self._keeper = CopyKeeper(self._files, self._log, emit)
         self._worker: SqlWorker | None = None
         self._debts: dict[RecordKey, tuple[LedgerRecord, int]] = {}
 
@@ -67,7 +77,10 @@ class SqlLedger:
 
     async def close(self) -> None:
         """Finish what was ordered and let go of everything; safe to call twice."""
-        worker, self._worker = self._worker, None
+        worker = self._worker
+        if worker is not None:
+            await self._keeper.keep(worker)
+        self._worker = None
         try:
             if worker is not None:
                 await worker.stop()
@@ -130,15 +143,19 @@ class SqlLedger:
         """
         # A frame of such a row under its old UIDL would contradict the new ones in a replay.
         self._journal.clear()
-        await self._run(lambda connection: adopt_messages(connection, records))
+        rows = [Stamped(record, self._journal.sequence) for record in records]
+        await self._run(lambda connection: adopt_messages(connection, rows, self._log))
 
     async def known_messages(self, maildrop: MaildropName) -> dict[Uidl, KnownMessage]:
         """Return every message of the maildrop that is not gone, by UIDL.
 
         Raises:
-            StoreError: the store cannot be read, or owes receipts that it could not write.
+            StoreError: the store cannot be read, owes receipts that it could not write, or
+                has no room for more.
         """
         await self._pay_debts()
+        if not self._reserve.whole:
+            await self.save([])
         known = await self._run(lambda connection: queries.known_messages(connection, maildrop))
         # Answers come in the order of the questions: an order that failed while
         # this one waited has told of it by now.
@@ -173,16 +190,36 @@ class SqlLedger:
             if number < PRUNE_SLICE:
                 return pruned
 
+    async def keep_copy(self) -> None:
+        """Make a good copy beside the ledger if one is due; what fails is told as an event."""
+        if self._worker is not None:
+            await self._keeper.keep(self._worker)
+
     async def _open(self) -> None:
         for lock in self._locks:
             lock.acquire()
-        self._worker = SqlWorker(self._place, self._settle)
-        await self._worker.open(lambda: open_database(self._database))
-        notes = await self._worker.call(self._journal.open)
-        replayed = await self._replay([note.records for note in notes])
-        if replayed.applied:
-            self._emit(LedgerRecovered(records=replayed.applied))
+        worker = self._worker = SqlWorker(self._place, self._settle, self._log, self._reserve)
+        rebuilt: list[Rebuilt] = []
+        unclean = self._files.beside("-wal").exists()
+        await worker.open(lambda: open_database(self._files, rebuilt.append))
+        for one in rebuilt:
+            self._emit(LedgerRestored(reason=one.reason, copied_at=one.copied_at, records=one.records))
+        notes = await worker.call(self._journal.open)
+        unclean = unclean or bool(notes)
+        joined = await worker.run(
+            lambda connection: join_log(connection, self._log, self._files, unclean=unclean)
+        )
+        self._journal.go_on_from(joined.noted)
+        replayed = await self._replay(notes)
+        if recovered := joined.records + replayed.applied:
+            self._emit(LedgerRecovered(records=recovered))
+        if joined.missing:
+            self._emit(LedgerFailed(error=f"{self._place}: {joined.missing}"))
         self._journal.clear()
+        if not joined.fits or any(one.source != self._files.copies[0] for one in rebuilt):
+            await self._keeper.make(worker)
+        with suppress(StoreError):  # `known_messages` asks again, and then it counts
+            await worker.call(self._reserve.take)
 
     async def _release(self) -> None:
         worker, self._worker = self._worker, None
@@ -197,8 +234,8 @@ class SqlLedger:
             raise self._closed()
         return await self._worker.run(work)
 
-    async def _replay(self, groups: list[Sequence[LedgerRecord]]) -> Replayed:
-        replayed = await self._run(lambda connection: replay_records(connection, groups))
+    async def _replay(self, notes: Sequence[Note]) -> Replayed:
+        replayed = await self._run(lambda connection: replay_records(connection, notes, self._log))
         for words in replayed.refused:
             self._emit(LedgerFailed(error=f"{self._place}: a noted receipt contradicts the ledger: {words}"))
         return replayed
@@ -208,8 +245,8 @@ class SqlLedger:
         if not debts:
             return
         # Each for itself, messages before the deliveries that refer to them.
-        owed = sorted(debts.values(), key=lambda debt: not isinstance(debt[0], MessageRecord))
-        await self._replay([(record,) for record, _ in owed])
+        owed = sorted(debts.items(), key=lambda debt: not isinstance(debt[1][0], MessageRecord))
+        await self._replay([Note(self._journal.number_of(key), (record,)) for key, (record, _) in owed])
         for key, (_, stamp) in debts.items():
             self._journal.release(key, stamp)
 
@@ -224,6 +261,8 @@ class SqlLedger:
             else:
                 self._owe(order)
         self._report(batch)
+        if self._worker is not None:
+            self._keeper.start_if_due(self._worker)
         loop = asyncio.get_running_loop()
         for order, error in batch.outcomes:
             loop.call_soon(order.done, error)  # each for itself: one that raises stops no other

@@ -14,8 +14,8 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
@@ -24,7 +24,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
 from mailferry.errors import StoreError
-from mailferry.ledger.faults import RecordsRefusedError, store_error
+from mailferry.ledger.changes import ChangeLog, touch
+from mailferry.ledger.faults import RecordsRefusedError, is_want_of_room, store_error
+from mailferry.ledger.frames import Stamped
+from mailferry.ledger.room import Reserve
 from mailferry.ledger.rows import RecordKey
 from mailferry.ledger.writes import write_records
 from mailferry.model import LedgerRecord
@@ -45,7 +48,7 @@ Done = Callable[[Exception | None], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """Rows to be written.
+    """Rows to be written; for none, the proof that rows could be.
 
     Attributes:
         stamp: the number of the last note before it was queued.
@@ -75,9 +78,11 @@ class _Job:
 class SqlWorker:
     """A queue and a thread; `settle` gets each batch, on the event loop's thread."""
 
-    def __init__(self, place: str, settle: Callable[[Batch], None]) -> None:
+    def __init__(self, place: str, settle: Callable[[Batch], None], log: ChangeLog, reserve: Reserve) -> None:
         self._place = place
         self._settle = settle
+        self._log = log
+        self._reserve = reserve
         self._queue: SimpleQueue[Order | _Job | None] = SimpleQueue()
         self._ahead: list[_Job | None] = []
         """What was met in the queue while gathering orders: at most one."""
@@ -150,6 +155,7 @@ class SqlWorker:
                 self._tell(self._settle, self._write(self._gather(item)))
         if self._engine is not None:
             self._engine.dispose()
+        self._log.close()
         self._tell(self._ended.set)
 
     def _next(self) -> Order | _Job | None:
@@ -172,7 +178,7 @@ class SqlWorker:
     def _write(self, orders: list[Order]) -> Batch:
         started = time.perf_counter()
         try:
-            written = self._transact(orders)
+            written = self._transact_somehow(orders)
             outcomes: list[tuple[Order, StoreError | None]] = [(order, None) for order in orders]
         except Exception as error:  # noqa: BLE001 -- every order is told; the thread must live on
             if not _concerns_the_store(error) and len(orders) > 1:
@@ -187,18 +193,40 @@ class SqlWorker:
         outcomes = [outcome for batch in batches for outcome in batch.outcomes]
         return Batch(outcomes, sum(batch.records for batch in batches), time.perf_counter() - started)
 
+    def _transact_somehow(self, orders: list[Order]) -> int:
+        """Write rows, into the reserved room if there is no other."""
+        try:
+            return self._transact(orders)
+        except (*_STORE_FAULTS,) as error:
+            if not is_want_of_room(error) or not self._reserve.give_up():
+                raise
+        return self._transact(orders)
+
     def _transact(self, orders: list[Order]) -> int:
-        rows: dict[RecordKey, LedgerRecord] = {}
+        rows: dict[RecordKey, Stamped] = {}
         for order in orders:
-            rows.update(order.rows)  # a later version wins
+            # A later version wins.
+            rows.update((key, Stamped(record, order.stamp)) for key, record in order.rows.items())
+        if not rows:
+            self._prove()
+            return 0
         with self._begin() as connection:
-            write_records(connection, rows.values())
+            write_records(connection, rows.values(), self._log)
+        self._log.sync_in_time()
         return len(rows)
 
-    def _begin(self) -> AbstractContextManager[Connection]:
+    def _prove(self) -> None:
+        """Show that rows can be written and that there is room for many."""
+        self._reserve.take()
+        with self._begin() as connection:
+            touch(connection)
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
         if self._engine is None:
             raise StoreError(f"{self._place}: is not open")
-        return self._engine.begin()
+        with self._log.transaction(), self._engine.begin() as connection:
+            yield connection
 
     def _failure(self, error: Exception) -> StoreError:
         """Return an error of the order's own, since each caller may raise it."""

@@ -1,8 +1,8 @@
 """The ledger for commands that change a few rows beside a running daemon.
 
 A second writer is safe because every transaction of it is short, takes the
-database's write lock before it looks (the daemon's do, too), and changes only
-rows that still stand where it expects them. The daemon reads the rows anew at
+database's write lock before it looks (the daemon's do, too), changes only rows
+that still stand where it expects them, and puts them into the log of changes. The daemon reads the rows anew at
 each poll, so what is written here is in force at the next one.
 """
 
@@ -21,7 +21,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailferry.errors import StoreError
 from mailferry.ledger import queries
+from mailferry.ledger.changes import ChangeLog, position
 from mailferry.ledger.faults import store_error
+from mailferry.ledger.files import LedgerFiles
+from mailferry.ledger.frames import Stamped
 from mailferry.ledger.location import database_path
 from mailferry.ledger.migrate import require_head
 from mailferry.ledger.rows import record_key
@@ -47,6 +50,7 @@ class LedgerWriter:
     def __init__(self, engine: Engine, database: Path, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._place = str(database)
+        self._log = ChangeLog(LedgerFiles(database))
         self._clock = clock
         self._do(lambda connection: require_head(connection, self._place))
 
@@ -68,10 +72,11 @@ class LedgerWriter:
         ledger has forgotten meanwhile is passed over.
         """
         for first in range(0, len(deliveries), SLICE):
-            self._do(partial(_record, deliveries=deliveries[first : first + SLICE]))
+            self._do(partial(self._record, deliveries=deliveries[first : first + SLICE]))
 
     def close(self) -> None:
         """Let go of the file; safe to call twice."""
+        self._log.close()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -85,14 +90,34 @@ class LedgerWriter:
     def _retry_slice(self, connection: Connection, maildrop: str | None, uidl: bytes | None) -> int:
         found = queries.rejected_messages(connection, maildrop, uidl, SLICE)
         now = self._clock()
-        write_records(connection, [row for known in found for row in _reopened(known, now)])
+        self._write(connection, [row for known in found for row in _reopened(known, now)])
         return len(found)
+
+    def _record(self, connection: Connection, deliveries: Sequence[DeliveryRecord]) -> None:
+        known = queries.messages_by_number(connection, [delivery.message_id for delivery in deliveries])
+        accepted = {
+            record_key(delivery)
+            for entry in known.values()
+            for delivery in entry.deliveries
+            if delivery.state is DeliveryState.ACCEPTED
+        }
+        fit = {
+            record_key(d): d for d in deliveries if d.message_id in known and record_key(d) not in accepted
+        }
+        self._write(connection, list(fit.values()))
+
+    def _write(self, connection: Connection, records: Sequence[LedgerRecord]) -> None:
+        # The daemon may have begun another log meanwhile; now, behind the lock, it cannot.
+        self._log.go_on()
+        _, noted = position(connection)
+        # Newer than all that was noted of rows like these, so that no replay undoes it.
+        write_records(connection, [Stamped(record, noted) for record in records], self._log)
 
     def _do(self, work: Callable[[Connection], T]) -> T:
         try:
-            with self._engine.begin() as connection:
+            with self._log.transaction(), self._engine.begin() as connection:
                 return work(connection)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise store_error(error, self._place) from error
 
 
@@ -137,15 +162,3 @@ def _due_again(delivery: DeliveryRecord, now: float) -> DeliveryRecord:
         # Else they would count as settled, and nobody would be asked again.
         refused_recipients=(),
     )
-
-
-def _record(connection: Connection, deliveries: Sequence[DeliveryRecord]) -> None:
-    known = queries.messages_by_number(connection, [delivery.message_id for delivery in deliveries])
-    accepted = {
-        record_key(delivery)
-        for entry in known.values()
-        for delivery in entry.deliveries
-        if delivery.state is DeliveryState.ACCEPTED
-    }
-    fit = {record_key(d): d for d in deliveries if d.message_id in known and record_key(d) not in accepted}
-    write_records(connection, fit.values())

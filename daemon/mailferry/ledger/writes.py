@@ -1,19 +1,23 @@
 """Rows into the tables: plain orders, and the replay of what a crash left over.
 
-Each function runs inside a transaction of its caller's.
+Each function runs inside a transaction of its caller's. A row comes with its
+stamp: the number of the last note before it was ordered. A note with a higher
+number is newer than the row; no clock is asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
+from mailferry.ledger.changes import ChangeLog
 from mailferry.ledger.dialect import upsert
+from mailferry.ledger.frames import Note, Stamped
 from mailferry.ledger.rows import (
     RecordKey,
     delivery_of,
@@ -47,67 +51,82 @@ class Replayed:
     refused: tuple[str, ...] = ()
 
 
-def write_records(connection: Connection, records: Collection[LedgerRecord]) -> None:
-    """Write whole rows by primary key; no two records may be of the same row."""
-    messages = [record for record in records if isinstance(record, MessageRecord)]
+def write_records(connection: Connection, rows: Collection[Stamped], log: ChangeLog) -> None:
+    """Write whole rows by primary key, and log them; no two may be of the same row."""
+    if rows:
+        put_rows(connection, rows)
+        log.append(connection, rows)
+
+
+def put_rows(connection: Connection, rows: Collection[Stamped]) -> None:
+    """Write whole rows by primary key."""
+    messages = [
+        message_row(record) | {"noted": stamp} for record, stamp in rows if isinstance(record, MessageRecord)
+    ]
     # A UIDL that comes again: the old message must be gone before the new one is there.
-    messages.sort(key=lambda record: record.state is not MessageState.GONE)
-    _put(connection, MESSAGE, [message_row(record) for record in messages])
+    messages.sort(key=lambda row: row["state"] != MessageState.GONE.value)
+    _put(connection, MESSAGE, messages)
     _put(
         connection,
         DELIVERY,
-        [delivery_row(record) for record in records if isinstance(record, DeliveryRecord)],
+        [delivery_row(rec) | {"noted": stamp} for rec, stamp in rows if isinstance(rec, DeliveryRecord)],
     )
     _put(
         connection,
         STANDING,
-        [standing_row(record) for record in records if isinstance(record, StandingRecord)],
+        [standing_row(rec) | {"noted": stamp} for rec, stamp in rows if isinstance(rec, StandingRecord)],
     )
 
 
-def adopt_messages(connection: Connection, records: Sequence[MessageRecord]) -> None:
-    """Write rows under new UIDLs, which others of them may have had until now."""
-    numbers = [record.message_id for record in records]
+def adopt_messages(connection: Connection, rows: Sequence[Stamped], log: ChangeLog) -> None:
+    """Write messages under new UIDLs, which others of them may have had until now."""
+    step_aside(connection, [row.record.message_id for row in rows if isinstance(row.record, MessageRecord)])
+    write_records(connection, rows, log)
+
+
+def step_aside(connection: Connection, numbers: Sequence[MessageId]) -> None:
+    """Take messages out of the way of the unique index, until their rows are written."""
     for first in range(0, len(numbers), _SLICE):
-        # Out of the way of the unique index, for no longer than this transaction.
         ours = MESSAGE.c.message_id.in_(numbers[first : first + _SLICE])
         connection.execute(update(MESSAGE).where(ours).values(state=MessageState.GONE.value))
-    write_records(connection, records)
 
 
-def replay_records(connection: Connection, groups: Sequence[Sequence[LedgerRecord]]) -> Replayed:
-    """Write those records that are not older than their rows and say something else.
+def replay_records(connection: Connection, notes: Sequence[Note], log: ChangeLog) -> Replayed:
+    """Write those noted records that are newer than their rows and say something else.
 
     Doing it twice changes nothing. When the ledger refuses the whole, records
-    that were noted together are written together, and a group that contradicts
+    that were noted together are written together, and a note that contradicts
     the ledger is left out and told of.
     """
-    latest: dict[RecordKey, LedgerRecord] = {}
-    for record in chain.from_iterable(groups):
-        if _is_news(record, latest.get(key := record_key(record))):
-            latest[key] = record
+    latest: dict[RecordKey, Stamped] = {}
+    for note in sorted(notes, key=lambda note: note.sequence):
+        latest.update(_stamped(note))
     try:
-        return Replayed(_put_news(connection, latest.values()))
+        return Replayed(_put_news(connection, latest.values(), log))
     except IntegrityError:
-        return _replay_singly(connection, groups)
+        return _replay_singly(connection, notes, log)
 
 
-def _replay_singly(connection: Connection, groups: Sequence[Sequence[LedgerRecord]]) -> Replayed:
+def _replay_singly(connection: Connection, notes: Sequence[Note], log: ChangeLog) -> Replayed:
     applied = 0
     refused: list[str] = []
-    for group in groups:
+    for note in notes:
         try:
-            applied += _put_news(connection, {record_key(record): record for record in group}.values())
+            applied += _put_news(connection, _stamped(note).values(), log)
         except IntegrityError as error:
-            refused.append(f"{record_key(group[0])}: {error.orig}")
+            refused.append(f"{record_key(note.records[0])}: {error.orig}")
     return Replayed(applied, tuple(refused))
 
 
-def _put_news(connection: Connection, records: Collection[LedgerRecord]) -> int:
-    stored = _stored(connection, records)
-    news = [record for record in records if _is_news(record, stored.get(record_key(record)))]
+def _stamped(note: Note) -> dict[RecordKey, Stamped]:
+    return {record_key(record): Stamped(record, note.sequence) for record in note.records}
+
+
+def _put_news(connection: Connection, rows: Collection[Stamped], log: ChangeLog) -> int:
+    stored = stored_rows(connection, [row.record for row in rows])
+    news = [row for row in rows if _is_news(row, stored.get(record_key(row.record)))]
     with connection.begin_nested():
-        write_records(connection, news)
+        write_records(connection, news, log)
     return len(news)
 
 
@@ -128,35 +147,41 @@ def _put(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> No
         connection.execute(upsert(connection.dialect.name, table), rows)
 
 
-def _is_news(record: LedgerRecord, stored: LedgerRecord | None) -> bool:
+def _is_news(row: Stamped, stored: Stamped | None) -> bool:
     if stored is None:
         return True
-    return record_time(record) >= record_time(stored) and record != stored
+    if row.record == stored.record:
+        return False
+    if stored.stamp:
+        return row.stamp > stored.stamp
+    # A row from before rows had stamps: all that is left is what the clock said.
+    return record_time(row.record) >= record_time(stored.record)
 
 
-def _stored(connection: Connection, records: Iterable[LedgerRecord]) -> Mapping[RecordKey, LedgerRecord]:
-    found: dict[RecordKey, LedgerRecord] = {}
+def stored_rows(connection: Connection, records: Iterable[LedgerRecord]) -> Mapping[RecordKey, Stamped]:
+    """Return the rows that these records have in the ledger."""
+    found: dict[RecordKey, Stamped] = {}
     for part in _slices(records):
         messages = [record.message_id for record in part if isinstance(record, MessageRecord)]
         deliveries = [record.message_id for record in part if isinstance(record, DeliveryRecord)]
         names = [record.name for record in part if isinstance(record, StandingRecord)]
-        for record in _select_records(connection, messages, deliveries, names):
-            found[record_key(record)] = record
+        for row in _select_rows(connection, messages, deliveries, names):
+            found[record_key(row.record)] = row
     return found
 
 
-def _select_records(
+def _select_rows(
     connection: Connection, messages: list[MessageId], deliveries: list[MessageId], names: list[str]
-) -> Iterator[LedgerRecord]:
+) -> Iterator[Stamped]:
     if messages:
         rows = connection.execute(select(MESSAGE).where(MESSAGE.c.message_id.in_(messages)))
-        yield from map(message_of, rows)
+        yield from (Stamped(message_of(row[:-1]), row.noted) for row in rows)
     if deliveries:
         rows = connection.execute(select(DELIVERY).where(DELIVERY.c.message_id.in_(deliveries)))
-        yield from map(delivery_of, rows)
+        yield from (Stamped(delivery_of(row[:-1]), row.noted) for row in rows)
     if names:
         rows = connection.execute(select(STANDING).where(STANDING.c.name.in_(names)))
-        yield from map(standing_of, rows)
+        yield from (Stamped(standing_of(row[:-1]), row.noted) for row in rows)
 
 
 def _slices(records: Iterable[LedgerRecord]) -> Iterator[list[LedgerRecord]]:

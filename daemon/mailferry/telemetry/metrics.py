@@ -200,6 +200,7 @@ class Metrics:
             events.LedgerFailed: self._ledger_failed,
             events.LedgerRestored: self._ledger_restored,
             events.LedgerCopied: self._ledger_copied,
+            events.LedgerCopyFailed: self._ledger_copy_failed,
             events.ClockJumped: self._clock_jumped,
             events.NoticeSent: self._notice_sent,
             events.NoticeFailed: self._notice_failed,
@@ -283,6 +284,9 @@ class Metrics:
 
     def _ledger_copied(self, _event: events.LedgerCopied) -> None:
         self._daemon.ledger_copied_at.set(self._clock())
+
+    def _ledger_copy_failed(self, _event: events.LedgerCopyFailed) -> None:
+        self._daemon.ledger_copy_failures.inc()
 
     def _clock_jumped(self, _event: events.ClockJumped) -> None:
         self._daemon.clock_jumps.inc()

@@ -176,6 +176,9 @@ class DaemonSeries:
             "ledger_copy_timestamp_seconds",
             "When the copy of the ledger was last made; 0 when not since the start.",
         )
+        self.ledger_copy_failures = counter(
+            "ledger_copy_failures_total", "Copies of the ledger that could not be made."
+        )
         self.ledger_restored = counter(
             "ledger_restored_total", "Starts that had to take the copy of the ledger."
         )

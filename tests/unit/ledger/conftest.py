@@ -34,7 +34,8 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def state_dir(tmp_path: Path, empty_ledger: Path) -> Path:
-    shutil.copy(empty_ledger, tmp_path)
+    for file in empty_ledger.parent.glob("ledger.sqlite3*"):  # with its copy and its log of changes
+        shutil.copy(file, tmp_path)
     return tmp_path
 
 

@@ -26,6 +26,15 @@ from mailferry.ledger.sqlite import connect
 from mailferry.model import KnownMessage, StandingKind
 from support.ledger_contract import ALICE, delivery, message, standing
 
+BESIDE = (
+    "ledger.sqlite3.copy",
+    "ledger.sqlite3.changes.1",
+    "ledger.sqlite3.reserve",
+    "ledger.journal.0",
+    "ledger.journal.1",
+    "ledger.lock",
+)
+
 
 async def opened(directory: Path) -> SqlLedger:
     return await open_ledger(
@@ -33,6 +42,11 @@ async def opened(directory: Path) -> SqlLedger:
         journal_path=directory / "ledger.journal",
         emit=lambda event: None,
     )
+
+
+def forget_copies(directory: Path) -> None:
+    for file in directory.glob("ledger.sqlite3.c*"):
+        file.unlink()
 
 
 def execute(database: Path, *statements: str) -> None:
@@ -61,9 +75,7 @@ async def test_a_new_ledger_is_made_private_and_whole(tmp_path: Path) -> None:
         "ledger.sqlite3",
         "ledger.sqlite3-shm",
         "ledger.sqlite3-wal",
-        "ledger.journal.0",
-        "ledger.journal.1",
-        "ledger.lock",
+        *BESIDE,
     }
 
 
@@ -82,7 +94,7 @@ async def test_migrations_and_schema_agree(ledger: SqlLedger, state_dir: Path) -
 
 def test_columns_stand_in_the_order_of_the_records_fields() -> None:
     for table, record in ((MESSAGE, message(1)), (DELIVERY, delivery(1)), (STANDING, standing())):
-        assert tuple(table.c.keys()) == record.__slots__
+        assert tuple(table.c.keys()) == (*record.__slots__, "noted")
 
 
 def test_the_statements_are_fit_for_postgresql() -> None:
@@ -124,8 +136,9 @@ async def test_a_file_that_others_can_read_is_made_private(state_dir: Path) -> N
 
 
 async def damaged(state_dir: Path, content: bytes) -> None:
-    """Every damage must be refused, named, and left as it is."""
+    """Every damage must be refused, named, and left as it is, where there is no copy."""
     database = state_dir / "ledger.sqlite3"
+    forget_copies(state_dir)
     database.write_bytes(content)
     with pytest.raises(StoreError, match=r"ledger\.sqlite3: .*put back a copy"):
         await opened(state_dir)
@@ -162,8 +175,9 @@ async def test_overwritten_pages_are_refused(state_dir: Path) -> None:
 
 async def test_a_ledger_that_vanished_from_its_log_is_refused(state_dir: Path) -> None:
     database = state_dir / "ledger.sqlite3"
+    forget_copies(state_dir)
     database.rename(state_dir / "ledger.sqlite3-wal")
-    with pytest.raises(StoreError, match=r"write-ahead log ledger\.sqlite3-wal is there"):
+    with pytest.raises(StoreError, match=r"is missing.*move these files away: ledger\.sqlite3-wal"):
         await opened(state_dir)
     assert not database.exists()
 
@@ -174,12 +188,7 @@ async def test_what_a_first_start_left_half_done_is_no_obstacle(tmp_path: Path) 
     ledger = await opened(tmp_path)
     await ledger.save([message(1)])
     await ledger.close()
-    assert set(modes_of(tmp_path)) == {
-        "ledger.journal.0",
-        "ledger.journal.1",
-        "ledger.lock",
-        "ledger.sqlite3",
-    }
+    assert set(modes_of(tmp_path)) == {"ledger.sqlite3", *BESIDE}
 
 
 async def test_a_ledger_of_a_newer_program_is_refused(state_dir: Path) -> None:
@@ -326,5 +335,7 @@ def test_a_reader_without_a_ledger_says_so_and_makes_none(tmp_path: Path) -> Non
 def test_a_reader_of_garbage_says_so(tmp_path: Path) -> None:
     database = tmp_path / "ledger.sqlite3"
     database.write_bytes(b"garbage" * 1000)
-    with pytest.raises(StoreError, match=r"ledger\.sqlite3: file is not a database: .*put back"):
+    with pytest.raises(
+        StoreError, match=r"ledger\.sqlite3: file is not a database: a start of mailferry puts it together"
+    ):
         open_reader(f"sqlite:///{database}")
