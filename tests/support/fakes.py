@@ -338,6 +338,7 @@ class FakeLedger:
         self.known_fails = False
         self.held = False
         self.pruned: list[float] = []
+        self.copies_kept = 0
         self._noted: list[LedgerRecord] = []
         self._owed: list[LedgerRecord] = []
         self.waiting: deque[tuple[Sequence[LedgerRecord], Callable[[Exception | None], None]]] = deque()
@@ -412,6 +413,7 @@ class FakeLedger:
 
     async def keep_copy(self) -> None:
         await asyncio.sleep(0)
+        self.copies_kept += 1
 
     async def standings(self) -> Mapping[tuple[StandingKind, str], StandingRecord]:
         return self.standing_rows

@@ -28,6 +28,8 @@ _log = logging.getLogger("mailferry")
 _bugs = logging.getLogger("mailferry.bugs")
 
 _PRUNE_EVERY_SECONDS = 6 * 3600.0
+_COPY_EVERY_SECONDS = 3600.0
+"""How often the ledger is asked whether a copy is due."""
 
 _LAST_ROWS_SECONDS = 2.0
 """Time for the last rows after destinations had to be cut off."""
@@ -71,6 +73,7 @@ class Supervisor:
         self._clock = surroundings.clock
         self._ages_count = surroundings.ages_count
         self._pruning: asyncio.Task[None] | None = None
+        self._copying: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
 
     @property
@@ -134,6 +137,7 @@ class Supervisor:
         for name, (turns, timetable) in self._turns.items():
             self._schedule.add(name, timetable, turns.start)
         self._schedule.add("history pruning", Timetable(every_seconds=_PRUNE_EVERY_SECONDS), self._prune)
+        self._schedule.add("ledger copy", Timetable(every_seconds=_COPY_EVERY_SECONDS), self._copy_ledger)
         self._schedule.start()
 
     def _prune(self) -> None:
@@ -141,6 +145,9 @@ class Supervisor:
         if not self._ages_count():
             return  # what only seems old is not forgotten either
         self._pruning = asyncio.get_running_loop().create_task(self._prune_rows(before))
+
+    def _copy_ledger(self) -> None:
+        self._copying = asyncio.get_running_loop().create_task(self._ledger.keep_copy())
 
     async def _prune_rows(self, before: float) -> None:
         try:

@@ -115,7 +115,7 @@ async def test_it_runs_until_a_signal_and_drains_in_order() -> None:
 
 
 @timeless
-async def test_every_maildrop_is_put_on_the_schedule_and_so_is_pruning() -> None:
+async def test_every_maildrop_is_put_on_the_schedule_with_what_the_ledger_needs() -> None:
     rig = Rig()
     daemon = Daemon(rig, FakeMaildrop([], rig.effects))
     assert daemon.supervisor.maildrop_count == 2
@@ -124,7 +124,11 @@ async def test_every_maildrop_is_put_on_the_schedule_and_so_is_pruning() -> None
         "alice": HOURLY,
         "m1": HOURLY,
         "history pruning": Timetable(every_seconds=6 * 3600),
+        "ledger copy": Timetable(every_seconds=3600),
     }
+    daemon.schedule.fire("ledger copy")
+    await settle()
+    assert rig.ledger.copies_kept == 1
     daemon.schedule.fire("history pruning")
     await settle()
     assert rig.ledger.pruned == [START - 86400]
