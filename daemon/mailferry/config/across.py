@@ -41,6 +41,10 @@ def prepare(data: Mapping[str, Any], *, check_secrets: bool = True) -> Tables:
     for maildrop in _named(tables, "maildrop"):
         _inherit(maildrop, tables.get("defaults"))
         _refuse_unknown_destinations(maildrop, tables.get("destination"))
+        _refuse_original_recipients(maildrop, tables.get("destination"))
+    for table in (tables.get("receiver"), *_named(tables, "etrn")):
+        if isinstance(table, dict):
+            _refuse_unknown_destinations(table, tables.get("destination"))
     _refuse_unknown_notice_way(tables.get("notice"), tables.get("destination"))
     if check_secrets:
         for section in NAMED_SECTIONS:
@@ -111,6 +115,25 @@ def _refuse_unknown_destinations(maildrop: Tables, destinations: object) -> None
             return
 
 
+def _refuse_original_recipients(maildrop: Tables, destinations: object) -> None:
+    """POP3 brings no envelope, so a maildrop cannot deliver to the recipients in it."""
+    names = maildrop.get("deliver")
+    if isinstance(names, Refused) or not isinstance(destinations, dict):
+        return
+    try:
+        parsed = parse_names(names if names is not None else ())
+    except ValueError:
+        return
+    for number, name in enumerate(parsed, 1):
+        table = destinations.get(name)
+        if isinstance(table, dict) and table.get("recipients") == "original":
+            maildrop["deliver"] = Refused(
+                f'entry {number} names the destination "{name}" with recipients = "original", '
+                "which POP3 does not tell; give it addresses"
+            )
+            return
+
+
 def _refuse_unknown_notice_way(notice: object, destinations: object) -> None:
     """The summary needs an SMTP server; an archive has no reader."""
     if not isinstance(notice, dict) or not isinstance(notice.get("destination"), str):
@@ -119,7 +142,7 @@ def _refuse_unknown_notice_way(notice: object, destinations: object) -> None:
     defined = destinations if isinstance(destinations, dict) else {}
     reason = _why_not(name, defined)
     table = defined.get(name)
-    if not reason and isinstance(table, dict) and table.get("type", "smtp") != "smtp":
+    if not reason and isinstance(table, dict) and table.get("type", "smtp") == "maildir":
         reason = f'names the destination "{name}", which is no SMTP server'
     if reason:
         notice["destination"] = Refused(reason)

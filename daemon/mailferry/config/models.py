@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from mailferry.config.across import prepare
 from mailferry.config.destination import (
     DestinationSettings,
+    LmtpDestinationSettings,
     MaildirDestinationSettings,
     SmtpDestinationSettings,
     SmtpLinkSettings,
@@ -32,7 +33,8 @@ from mailferry.config.kinds import (
     seconds,
 )
 from mailferry.config.maildrop import MaildropDefaults, MaildropSettings
-from mailferry.config.network_kinds import EhloName, MailAddress, TableName, is_ip_address
+from mailferry.config.network_kinds import EhloName, ListenAddress, MailAddress, TableName, split_listen
+from mailferry.config.receiver import ReceiverSettings
 
 __all__ = [
     "DaemonSettings",
@@ -40,10 +42,12 @@ __all__ = [
     "EtrnSettings",
     "HttpSettings",
     "LedgerSettings",
+    "LmtpDestinationSettings",
     "MaildirDestinationSettings",
     "MaildropDefaults",
     "MaildropSettings",
     "NoticeSettings",
+    "ReceiverSettings",
     "Settings",
     "SmtpDestinationSettings",
     "SmtpLinkSettings",
@@ -53,23 +57,6 @@ LogFormat = Literal["auto", "console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 DEFAULT_STATE_DIR = Path("/var/lib/mailferry")
-
-_LISTEN_HELP = 'must be an address and a port such as "127.0.0.1:9465" or "[::1]:9465", or "" for off'
-
-
-def _listen(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(_LISTEN_HELP)  # noqa: TRY004 - pydantic collects ValueError only
-    if not value:
-        return ""
-    host, _, port = value.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    bracketed = bare != host
-    valid_host = (is_ip_address(bare) and bracketed == (":" in bare)) or host == "localhost"
-    if not valid_host or not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
-        raise ValueError(_LISTEN_HELP)
-    return str(value)
-
 
 _LEDGER_HELP = 'must be "sqlite:////absolute/path"; this version knows no other store'
 
@@ -84,7 +71,6 @@ def _ledger_url(value: object) -> str:
     return url
 
 
-Listen = Annotated[str, Kind('`"address:port"` or `""`', _listen, {"type": "string"})]
 LedgerUrl = Annotated[
     str, Kind("URL", _ledger_url, {"type": "string", "pattern": "^sqlite:////"}, json.dumps)
 ]
@@ -125,6 +111,10 @@ class DaemonSettings(Table):
     history: Annotated[float, seconds(3600, 100 * 366 * 86400)] = Field(
         30 * 86400.0, description="How long the ledger remembers messages that have left their maildrop."
     )
+    control_socket: FilePath | None = Field(
+        None,
+        description="Unix socket for the commands that talk to the daemon; unset: `control.sock` in `RUNTIME_DIRECTORY` or `state_dir`.",
+    )
     trace: Flag = Field(
         False,
         description="Log every line of every dialogue; passwords and mail are masked, addresses are not.",
@@ -134,7 +124,7 @@ class DaemonSettings(Table):
 class HttpSettings(Table):
     """Metrics, health and status over HTTP."""
 
-    listen: Listen = Field(
+    listen: ListenAddress = Field(
         "127.0.0.1:9465",
         description='Address and port to serve on; "" switches it off. There is no login: keep it on loopback.',
     )
@@ -142,12 +132,14 @@ class HttpSettings(Table):
     @property
     def host(self) -> str | None:
         """The address without brackets, None when HTTP is off."""
-        return self.listen.rpartition(":")[0].strip("[]") if self.listen else None
+        where = split_listen(self.listen)
+        return where[0] if where else None
 
     @property
     def port(self) -> int | None:
         """The port, None when HTTP is off; 0 lets the system choose."""
-        return int(self.listen.rpartition(":")[2]) if self.listen else None
+        where = split_listen(self.listen)
+        return where[1] if where else None
 
 
 class NoticeSettings(Table):
@@ -193,6 +185,9 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(HttpSettings(), description="Metrics, health and status over HTTP.")
     notice: NoticeSettings = Field(
         NoticeSettings(), description="A summary by mail for the operator: what needs a person."
+    )
+    receiver: ReceiverSettings = Field(
+        ReceiverSettings(), description="The SMTP server that takes the mail which ETRN releases."
     )
     ledger: LedgerSettings = Field(LedgerSettings(), description="The ledger, which remembers every message.")
     defaults: MaildropDefaults = Field(

@@ -167,6 +167,73 @@ def _sender(value: object) -> str:
         raise ValueError('must be "original", "null" or a mail address such as "relay@example.org"') from None
 
 
+def _recipients(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) and value == "original":
+        return ()
+    addresses: tuple[str, ...] = _addresses.parse(value)
+    if not addresses:
+        raise ValueError(
+            'must name at least one mail address, or be "original" for those that a message came with'
+        )
+    return addresses
+
+
+def _network(value: object) -> str:
+    text = plain_text(value, "a network")
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError(
+            'must be an IP address or a network such as "192.0.2.0/24" or "2001:db8::/32"'
+        ) from None
+
+
+def _domain_pattern(value: object) -> str:
+    text = plain_text(value, "a domain")
+    try:
+        domain = _host_name(text.removeprefix(".")).lower()
+    except ValueError:
+        raise ValueError('must be a domain "example.org", or ".example.org" for its subdomains') from None
+    return f".{domain}" if text.startswith(".") else domain
+
+
+def _host_and_port(value: object) -> str:
+    text = plain_text(value, "host:port")
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    valid = colon and port.isdecimal() and port.isascii() and 1 <= int(port) <= 65535
+    if not valid or (bare != host and not is_ip_address(bare)) or (":" in bare and bare == host):
+        raise ValueError('must be a host and a port such as "mx.example.org:25" or "[2001:db8::25]:25"')
+    try:
+        return f"{host if bare != host else parse_host(host)}:{port}"
+    except ValueError as error:
+        raise ValueError(f'must be a host and a port such as "mx.example.org:25"; the host {error}') from None
+
+
+_LISTEN_HELP = 'must be an address and a port such as "127.0.0.1:9465" or "[::1]:9465", or "" for off'
+
+
+def parse_listen(value: object) -> str:
+    """Return `address:port` of this machine, or "" for off."""
+    if not isinstance(value, str):
+        raise ValueError(_LISTEN_HELP)  # noqa: TRY004 - pydantic collects ValueError only
+    if not value:
+        return ""
+    host, _, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bracketed = bare != host
+    valid_host = (is_ip_address(bare) and bracketed == (":" in bare)) or host == "localhost"
+    if not valid_host or not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(_LISTEN_HELP)
+    return str(value)
+
+
+def split_listen(listen: str) -> tuple[str, int] | None:
+    """Return address without brackets and port; None when it is off."""
+    host, _, port = listen.rpartition(":")
+    return (host.strip("[]"), int(port)) if listen else None
+
+
 def _etrn_node(value: object) -> str:
     # RFC 1985 s.5.2: a domain, "@" with a domain for its subdomains too, "#" with a queue's name.
     help_text = 'must be a domain "example.org", "@example.org" for its subdomains too, or "#queue"'
@@ -232,7 +299,27 @@ Sender = Annotated[
     str,
     Kind('`"original"`, `"null"` or a mail address', _sender, _string),
 ]
-Addresses = Annotated[tuple[str, ...], list_of(parse_address, "list of mail addresses", _string)]
+_addresses = list_of(parse_address, "list of mail addresses", _string)
+Recipients = Annotated[
+    tuple[str, ...],
+    Kind(
+        'list of mail addresses or `"original"`',
+        _recipients,
+        {
+            "anyOf": [
+                {"enum": ["original"]},
+                {"type": "array", "items": _string, "uniqueItems": True, "minItems": 1},
+            ]
+        },
+        lambda value: json.dumps(list(value)),
+    ),
+]
+"""Empty for `"original"`: those that the message came with."""
+Networks = Annotated[tuple[str, ...], list_of(_network, "list of networks", _string)]
+Domains = Annotated[tuple[str, ...], list_of(_domain_pattern, "list of domains", _string)]
+HostAndPort = Annotated[str, Kind("`host:port`", _host_and_port, _string)]
+ListenAddress = Annotated[str, Kind('`"address:port"` or `""`', parse_listen, {"type": "string"})]
+Addresses = Annotated[tuple[str, ...], _addresses]
 MailAddress = Annotated[str, Kind("mail address", parse_address, _string)]
 EtrnNodes = Annotated[tuple[str, ...], list_of(_etrn_node, "list of ETRN nodes", _string)]
 EhloName = Annotated[str, Kind("host name", _ehlo_name, _string)]
