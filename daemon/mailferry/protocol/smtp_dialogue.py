@@ -6,7 +6,7 @@ most two are unfinished: one whose content was written, and the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
@@ -21,7 +21,7 @@ from mailferry.protocol.smtp_transaction import (
     check_content,
     dot_stuff,
     dot_stuffed,
-    has_stream,
+    is_held,
     mail_line,
     rcpt_lines,
     read_pieces,
@@ -100,14 +100,14 @@ class Dialogue:
         """BDAT with all of the content: small content may go with the group, large waits for its replies."""
         content = run.transaction.content
         octets = sum(map(len, content))
-        streamed = has_stream(content)
-        small = octets <= self._limits.grouped_bdat_octets and not streamed
+        small = is_held(content) and octets <= self._limits.grouped_bdat_octets
         return Order(
             "final",
             b"BDAT %d LAST\r\n" % octets,
             partial(self._end_answered, run),
             run,
-            content=read_pieces(content) if streamed else tuple(read_pieces(content)),
+            content=content if is_held(content) else None,
+            stream=None if is_held(content) else read_pieces(content),
             content_octets=octets,
             ready=partial(self._is_first, run) if small else _never,
         )
@@ -115,15 +115,14 @@ class Dialogue:
     def _content_order(self, run: TransactionRun) -> Order:
         """Return what follows a 354: the content, dot-stuffed, and the final dot."""
         pieces = run.transaction.content
-        content: Sequence[bytes] | Iterator[bytes]
-        if has_stream(pieces):
-            content = chain(dot_stuffed(read_pieces(pieces)), (_FINAL_DOT,))
-            octets = sum(map(len, pieces))
+        order = Order("final", b"", partial(self._end_answered, run), run)
+        if is_held(pieces):
+            order.content = [*dot_stuff(pieces), _FINAL_DOT]
+            order.content_octets = sum(map(len, order.content))
         else:
-            content = [*dot_stuff(read_pieces(pieces)), _FINAL_DOT]
-            octets = sum(map(len, content))
-        on_reply = partial(self._end_answered, run)
-        return Order("final", b"", on_reply, run, content=content, content_octets=octets)
+            order.stream = chain(dot_stuffed(read_pieces(pieces)), (_FINAL_DOT,))
+            order.content_octets = sum(map(len, pieces))  # without the dots that are still to be doubled
+        return order
 
     def _is_first(self, run: TransactionRun) -> bool:
         return self.runs[0] is run

@@ -34,7 +34,7 @@ class Order:
     Attributes:
         on_reply: takes the reply.
         content: written after the line, as it is; its end is the end of the data.
-            An iterator is read only as fast as the transport takes it.
+        stream: content that is read only as fast as the transport takes it.
         content_octets: how many that are, for the trace.
         run: the transaction that it belongs to.
         command: the plain command that it is, for the trace.
@@ -45,7 +45,8 @@ class Order:
     line: bytes
     on_reply: Callable[[SmtpReply], None]
     run: TransactionRun | None = None
-    content: Sequence[bytes] | Iterator[bytes] | None = None
+    content: Sequence[bytes] | None = None
+    stream: Iterator[bytes] | None = None
     content_octets: int = 0
     command: Command | None = None
     ready: Callable[[], bool] | None = None
@@ -113,8 +114,8 @@ class Pipeline:
                 self._show(order, self._trace)
             if order.run is not None:
                 order.run.outstanding += 1
-                if order.content is not None:
-                    self._carry(order.run, order.content, lines)
+                if order.content is not None or order.stream is not None:
+                    self._carry(order, order.run, lines)
                     lines = []
         if lines:
             self._write([b"".join(lines)])
@@ -124,17 +125,15 @@ class Pipeline:
             return True
         return self.overlapping and (order.ready is None or order.ready())
 
-    def _carry(
-        self, run: TransactionRun, content: Sequence[bytes] | Iterator[bytes], lines: list[bytes]
-    ) -> None:
+    def _carry(self, order: Order, run: TransactionRun, lines: list[bytes]) -> None:
         """Write an order with content; the chunks stay the objects they are."""
         if line := b"".join(lines):
             self._write([line])
         run.content_queued = True
-        if isinstance(content, Iterator):
-            self._stream = _Stream(run, content)
-        else:
-            self._write(content)
+        if order.stream is not None:
+            self._stream = _Stream(run, order.stream)
+        elif order.content is not None:
+            self._write(order.content)
             self._carried.append(run)
 
     def _write(self, octets: Sequence[bytes]) -> None:
@@ -205,5 +204,5 @@ class Pipeline:
             trace("send", order.command.trace)
         elif order.line:
             trace("send", order.line.decode("utf-8", "replace").rstrip("\r\n"))
-        if order.content is not None:
+        if order.content is not None or order.stream is not None:
             trace("note", f"{order.content_octets} octets of content")

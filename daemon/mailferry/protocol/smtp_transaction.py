@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from mailferry.errors import LocalProtocolError
 from mailferry.protocol.smtp_commands import COMMAND_LINE_OCTETS, Command
@@ -234,9 +234,9 @@ def check_content(content: Sequence[ContentPiece]) -> None:
         raise LocalProtocolError("the content does not end with CRLF")
 
 
-def has_stream(content: Sequence[ContentPiece]) -> bool:
-    """Tell whether some of the content is read only while it is sent."""
-    return not all(isinstance(piece, bytes) for piece in content)
+def is_held(content: tuple[ContentPiece, ...]) -> TypeGuard[tuple[bytes, ...]]:
+    """Tell whether all of the content is in memory; only the last piece may be a stream."""
+    return not content or isinstance(content[-1], bytes)
 
 
 def read_pieces(content: Iterable[ContentPiece]) -> Iterator[bytes]:
