@@ -104,6 +104,8 @@ def read_log(log: bytes) -> tuple[list[Frame], int]:
     frames: list[Frame] = []
     token = log[:TOKEN_OCTETS]
     offset, lost = 0, 0
+    if not any(token):  # a lost block: no log begins so, and to look for zeros in zeros would take minutes
+        return frames, lost
     while 0 <= offset < len(log) and len(token) == TOKEN_OCTETS:
         frame = _frame_at(log, offset, token)
         if frame is not None:
@@ -124,7 +126,7 @@ def read_change(frame: Frame) -> list[Stamped]:
     """
     try:
         return [Stamped(_READERS[kind](*fields), stamp) for stamp, kind, *fields in json.loads(frame.payload)]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise StoreError(f"a change of another version of mailferry ({type(error).__name__})") from error
 
 
@@ -136,7 +138,7 @@ def read_note(frame: Frame) -> Note:
     """
     try:
         records = tuple(_READERS[kind](*fields) for kind, *fields in json.loads(frame.payload))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise StoreError(f"a note of another version of mailferry ({type(error).__name__})") from error
     return Note(frame.sequence, records)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from mailferry.errors import StoreError
-from mailferry.ledger.frames import Frame, build_frame, read_frames, read_note
+from mailferry.ledger.frames import Frame, build_frame, read_change, read_frames, read_log, read_note
 from mailferry.model import LedgerRecord, StandingKind, StandingRecord
 from support.ledger_contract import delivery, message, standing
 
@@ -70,3 +72,13 @@ def test_other_octets_are_no_frames(segment: bytes) -> None:
 def test_a_note_of_another_version_is_refused(payload: bytes) -> None:
     with pytest.raises(StoreError, match="another version"):
         read_note(Frame(1, payload))
+
+
+@pytest.mark.parametrize("read", [read_note, read_change])
+def test_brackets_without_end_are_refused_as_well(read: Callable[[Frame], object]) -> None:
+    with pytest.raises(StoreError, match="another version"):
+        read(Frame(1, b"[" * 100_000))
+
+
+def test_a_log_that_is_nothing_but_zeros_is_given_up_at_once() -> None:
+    assert read_log(bytes(32 << 20)) == ([], 0)
