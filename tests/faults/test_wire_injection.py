@@ -239,7 +239,7 @@ async def test_a_login_is_one_line_whatever_is_in_it(method: LoginMethod, hostil
     async with running(server), Wiretap(server.port).running() as tap:
         endpoint = Endpoint("127.0.0.1", tap.port, TlsMode.NONE)
         credentials = Credentials(name, lambda: password)
-        with pytest.raises(Exception):  # noqa: B017, PT011  which one is not the point here
+        with pytest.raises(Exception):  # noqa: B017  which one is not the point here
             await Pop3Connector(Pop3Settings(endpoint, credentials, method, allow_cleartext=True)).open()
     lines = tap.heard.split(b"\r\n")
     assert not {b"DELE 1", b"QUIT", b"x"} & set(lines)

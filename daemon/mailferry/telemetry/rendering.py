@@ -8,6 +8,7 @@ which it picks by itself) print them, passwords included.
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from datetime import UTC, datetime
 
@@ -111,11 +112,20 @@ class ConsoleRenderer:
         return f"{colour}{text}{_RESET}" if self._colours and colour else text
 
 
+_BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
+
+
 def _quoted(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and any(character in text for character in ' ="'):
-        return '"' + text.replace('"', '\\"') + '"'
-    return text
+    """Return a value that ends where a reader thinks it does.
+
+    Backslashes are doubled only where a quote follows, or the end: a peer's `\\"` must not
+    close the value and add fields of its own, and `\\x1b` stays readable.
+    """
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if not any(character in value for character in ' ="'):
+        return value
+    return '"' + _BEFORE_QUOTE.sub(lambda run: run[1] * 2 + '\\"' * bool(run[2]), value) + '"'
 
 
 class JournalRenderer:

@@ -13,6 +13,7 @@ import pytest
 from mailferry.events import WireTraced
 from mailferry.telemetry.events import EventLog
 from mailferry.telemetry.logging import LogFormat, configure_logging
+from mailferry.telemetry.rendering import ConsoleRenderer
 
 
 class Terminal(io.StringIO):
@@ -250,3 +251,21 @@ def test_another_streams_journal_is_not_ours(tmp_path: Path, monkeypatch: pytest
     with target.open("w", encoding="utf-8") as stream:
         configure_logging(format="console", level="info", stream=stream)().info("x.happened")
     assert not target.read_text(encoding="utf-8").startswith("<")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("plain", "plain"),
+        ("two words", '"two words"'),
+        ('say "x"', '"say \\"x\\""'),
+        ('close\\" level=error', '"close\\\\\\" level=error"'),
+        ("at the end \\", '"at the end \\\\"'),
+        ("an escape \\x1b stays", '"an escape \\x1b stays"'),
+    ],
+)
+def test_a_value_ends_where_a_reader_thinks_it_does(value: str, shown: str) -> None:
+    line = ConsoleRenderer(colours=False)(
+        None, "info", {"ts": "t", "level": "info", "event": "e", "key": value}
+    )
+    assert line == f"t info    e key={shown}"
