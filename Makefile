@@ -14,8 +14,9 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 FUZZ_STAMP := $(VENV)/.installed-fuzz
 FUZZ_SECONDS ?= 60
 HARNESSES ?=
+FAULT_SEEDS ?= 20
 
-.PHONY: help demo test check fmt lint type imports unit fuzz install lock clean
+.PHONY: help demo test check fmt lint type imports unit fuzz faults install lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,12 @@ $(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
 
 fuzz: $(FUZZ_STAMP) ## Fuzz each harness for FUZZ_SECONDS (60); HARNESSES="pop3 smtp" picks some
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(HARNESSES)
+
+faults: $(STAMP) ## Run every fault test with FAULT_SEEDS (20) seeds and print what they measured as a table
+	@figures=$$(mktemp); result=0; \
+	MAILFERRY_FAULT_SEEDS=$(FAULT_SEEDS) MAILFERRY_FAULT_FIGURES=$$figures $(BIN)/pytest -q tests/faults || result=$$?; \
+	$(BIN)/python tests/faults/report.py $$figures || result=1; \
+	rm -f $$figures; exit $$result
 
 install: ## Install into PREFIX (/opt/mailferry), without the developers' tools
 	@bash tools/install.sh "$(PYTHON)" "$(PREFIX)"

@@ -47,7 +47,13 @@ async def test_a_250_that_never_comes(
         events = sum(rig.smtp.faults.struck(fault) for fault in faults)
         verdict, doubled = rig.verdict(), doubled_tags(rig.smtp.accepted)
         told = rig.tags_of(event["uidl"] for event in rig.told("message.in_doubt"))
-        record(IN_DOUBT, events=events, doubled=verdict.doubled, unnamed=(doubled - told).total())
+        record(
+            IN_DOUBT,
+            accepted=events if accepted else 0,
+            refused=0 if accepted else events,
+            doubled=verdict.doubled,
+            unnamed=(doubled - told).total(),
+        )
         assert events == len(faults)
         assert (verdict.missing, verdict.altered, verdict.left) == (0, 0, 0)
         assert told.total() == events, "each is named in the log"
