@@ -169,10 +169,12 @@ class MaildirDestinationSettings(Table):
     def _directory_or_new(cls, path: Path) -> Path:
         try:
             is_other = path.exists() and not path.is_dir()
-        except OSError:  # a folder above it may not be entered
+        except PermissionError:  # a folder above it may not be entered
             raise ValueError(
                 "cannot be looked at: permission denied; the daemon's user must be able to enter its folders"
             ) from None
+        except OSError as error:
+            raise ValueError(f"cannot be looked at: {error.strerror}") from None
         if is_other:
             raise ValueError("must be a directory, or not exist yet")
         return path

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +248,17 @@ def test_brackets_without_end(problems: Problems) -> None:
 def test_a_number_without_end(problems: Problems, number: str) -> None:
     (problem,) = problems(f"\nport = {number}\n")
     assert (problem.problem, problem.line) == ("holds a number of too many digits", 2)
+
+
+def test_a_maildir_on_a_broken_disk_is_not_a_matter_of_permission(
+    problems: Problems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "exists", fail)
+    (problem,) = problems(f'{VALID}[destination.vault]\ntype = "maildir"\npath = "/srv/vault"\n')
+    assert problem.problem == "cannot be looked at: Input/output error"
 
 
 def test_a_file_without_end(problems: Problems) -> None:
