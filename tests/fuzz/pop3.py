@@ -41,6 +41,7 @@ from mailferry.protocol.pop3_commands import (
 )
 from mailferry.protocol.pop3_listings import (
     UIDL_OCTETS,
+    Capabilities,
     parse_capabilities,
     parse_scan_listing,
     parse_stat,
@@ -325,6 +326,10 @@ def verify_texts(text: str, body: bytes) -> None:
         assert count >= 0
         assert octets >= 0
     capabilities = parse_capabilities(body)
+    told = [
+        getattr(capabilities, name) for name, kind in vars(Capabilities).items() if isinstance(kind, property)
+    ]
+    assert len(told) > 9
     assert all(keyword == keyword.upper() for keyword in capabilities.keywords)
     assert capabilities.login_delay_seconds is None or capabilities.login_delay_seconds >= 0
     assert capabilities.expire_days is None or capabilities.expire_days >= 0
