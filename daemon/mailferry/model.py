@@ -187,6 +187,8 @@ class Deferred:
     """True when the final dot was sent and its reply never came."""
     attempted: bool = True
     """False when nothing was tried (route paused, shutting down): counts as no attempt."""
+    credentials: bool = False
+    """True when the next hop did not take our user name or password: a person must act."""
 
 
 @dataclass(frozen=True, slots=True)

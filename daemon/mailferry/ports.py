@@ -99,6 +99,10 @@ class Destination(Protocol):
     def available(self) -> bool:
         """Whether it makes sense to fetch a message for it now."""
 
+    @property
+    def half_open(self) -> bool:
+        """Whether it took no mail before and has not been seen to since: one message at a time."""
+
     def submit(self, delivery: Delivery) -> None:
         """Take an order; its `done` is called exactly once, whatever happens."""
 

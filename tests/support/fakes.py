@@ -241,6 +241,7 @@ class FakeDestination:
     def __init__(self, name: str, effects: list[str], when: str = "soon") -> None:
         self.name = DestinationName(name)
         self.available = True
+        self.half_open = False
         self.when = when
         self.script: dict[bytes, list[DeliveryReport | Exception]] = {}
         self.submitted: list[Delivery] = []

@@ -38,6 +38,7 @@ class MaildirDestination:
     """Implements `ports.Destination`."""
 
     available = True  # its `Route` knows better
+    half_open = False
 
     def __init__(self, name: DestinationName, path: Path) -> None:
         self.name = name

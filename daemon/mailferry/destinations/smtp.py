@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mailferry.destinations.letter import Envelope, Rewrite, compose
-from mailferry.errors import LocalProtocolError, MailferryError, TransportError
+from mailferry.errors import HopAuthenticationError, LocalProtocolError, MailferryError, TransportError
 from mailferry.message.rewriting import rewritten
 from mailferry.message.spool import Spool
 from mailferry.model import (
@@ -113,6 +113,7 @@ class SmtpDestination:
     """
 
     available = True  # its `Route` knows better
+    half_open = False
 
     def __init__(
         self,
@@ -330,7 +331,8 @@ class SmtpDestination:
         """Wait with further sessions; without any there is nothing to wait for."""
         self._no_extra_before = self._now() + EXTRA_PAUSE_SECONDS
         if not self._sessions:
-            self._refuse_waiting(str(reason), attempted=True)
+            credentials = isinstance(reason, HopAuthenticationError)
+            self._refuse_waiting(str(reason), attempted=True, credentials=credentials)
 
     def _close(self, session: Session) -> None:
         self._sessions.remove(session)
@@ -362,10 +364,11 @@ class SmtpDestination:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _refuse_waiting(self, reason: str, *, attempted: bool = False) -> None:
+    def _refuse_waiting(self, reason: str, *, attempted: bool = False, credentials: bool = False) -> None:
         waiting, self._waiting = self._waiting, deque()
+        outcome = Deferred(Scope.NEXT_HOP, reason, attempted=attempted, credentials=credentials)
         for order in waiting:
-            order.delivery.done(DeliveryReport(Deferred(Scope.NEXT_HOP, reason, attempted=attempted)))
+            order.delivery.done(DeliveryReport(outcome))
 
 
 def _session_was_over(finished: TransactionFinished) -> bool:

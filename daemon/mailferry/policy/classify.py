@@ -27,8 +27,7 @@ HopStage = Literal["greeting", "ehlo", "starttls", "auth"]
 _HOP_CODES = frozenset({421, 432, 454, 521, 530, 534, 535, 538})
 # RFC 4954 s.6 and RFC 5248: bad credentials, mechanism too weak; 5.7.30 is in use for "basic authentication is off".
 _HOP_STATUSES = frozenset({"5.7.8", "5.7.9", "5.7.30"})
-_CREDENTIAL_CODES = frozenset({432, 534, 535, 538})
-_CREDENTIAL_STATUSES = frozenset({"5.7.8", "5.7.9", "4.7.12"})
+_NOT_TRIED_CODES = frozenset({500, 501, 502, 503, 504})
 _TOO_LARGE_STATUSES = frozenset({"5.3.4", "5.2.3"})
 _NO_SUCH_RECIPIENT_CODES = frozenset({550, 551, 553, 556})
 _MAX_NAMED = 3
@@ -64,7 +63,7 @@ def classify_transaction(finished: TransactionFinished) -> DeliveryReport:
 
 def hop_failure(stage: HopStage, reply: SmtpReply) -> HopError:
     """Return the error for a session that a reply ended before any message."""
-    if stage == "auth" and (reply.code in _CREDENTIAL_CODES or reply.enhanced_status in _CREDENTIAL_STATUSES):
+    if stage == "auth" and _refuses_credentials(reply):
         return HopAuthenticationError(f"{_reason('AUTH', reply)} ({_CREDENTIAL_ADVICE})")
     return HopError(f"{_reason(_STAGE_NAMES[stage], reply)} ({_ADVICE[stage]})")
 
@@ -174,6 +173,17 @@ def _by_recipients(finished: TransactionFinished) -> DeliveryReport:
 
 
 # -- replies -----------------------------------------------------------------
+
+
+def _refuses_credentials(reply: SmtpReply) -> bool:
+    """Whether a reply to AUTH wants another password, name or way to log in (RFC 4954 s.6).
+
+    432 (4.7.12) wants the password changed first. The other 4yz, 421 and 454 among them, are
+    the server's own trouble, and 500 to 504 its word that it did not even try.
+    """
+    if reply.code == 432 or reply.enhanced_status == "4.7.12":
+        return True
+    return reply.permanent and reply.code not in _NOT_TRIED_CODES
 
 
 def _status(reply: SmtpReply) -> str:

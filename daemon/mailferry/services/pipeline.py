@@ -156,7 +156,13 @@ class Pipeline:
 
     def _has_place_for(self, order: FetchOrder) -> bool:
         """Whether it may be fetched beside what is in flight; those that go alone come last."""
-        return self._in_flight < (1 if order.alone else self._policy.prefetch)
+        alone = order.alone or self._is_probe(order)
+        return self._in_flight < (1 if alone else self._policy.prefetch)
+
+    def _is_probe(self, order: FetchOrder) -> bool:
+        """Whether every way for it took no mail lately: then one message must do to see."""
+        destinations = self._around.destinations
+        return bool(order.destinations) and all(destinations[name].half_open for name in order.destinations)
 
     def _has_open_way(self, order: FetchOrder) -> bool:
         """Whether a destination can take it now; the quarantine always can."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from mailferry.events import RoutePaused, RouteResumed
+from mailferry.events import RouteAuthRejected, RoutePaused, RouteProbeFailed, RouteResumed
 from mailferry.model import (
     Deferred,
     Delivered,
@@ -24,7 +24,7 @@ from mailferry.model import (
     StandingKind,
     StandingRecord,
 )
-from mailferry.policy.backoff import ROUTE_BACKOFF, is_due
+from mailferry.policy.backoff import ROUTE_AUTH_BACKOFF, ROUTE_BACKOFF, is_due
 from mailferry.ports import Clock, Destination, Emit
 from mailferry.services.handover import hand_over
 
@@ -48,7 +48,8 @@ class Route:
         self._saved = self._standing
         self._probing = False
         self._behind_probe: deque[Delivery] = deque()
-        if not self.available:  # paused before the restart, and still: logs and metrics must know
+        self._pause_told = self._paused
+        if self._paused:  # before the restart, and still: logs and metrics must know
             failures, until = self._standing.consecutive_failures, self._standing.not_before
             emit(RoutePaused(self.name, self._standing.last_error, failures, until))
 
@@ -59,8 +60,18 @@ class Route:
 
     @property
     def available(self) -> bool:
-        """Whether the route is not paused."""
-        return is_due(self._standing.not_before, self._clock(), ROUTE_BACKOFF)
+        """Whether the route is neither paused nor being probed."""
+        return not (self._paused or self._probing)
+
+    @property
+    def half_open(self) -> bool:
+        """Whether nothing has shown yet that a pause is really over."""
+        return self._standing.consecutive_failures > 0
+
+    @property
+    def _paused(self) -> bool:
+        # The longer of the two back-offs: what it allows, a clock that was set back has not made.
+        return not is_due(self._standing.not_before, self._clock(), ROUTE_AUTH_BACKOFF)
 
     def changed_standing(self) -> StandingRecord | None:
         """Return the standing if it is not the one that was saved last."""
@@ -72,9 +83,9 @@ class Route:
 
     def submit(self, delivery: Delivery) -> None:
         """Pass the order on, unless the route is paused or being probed."""
-        if not self.available:
+        if self._paused:
             delivery.done(_untried(f"route paused: {self._standing.last_error}"))
-        elif not self._standing.consecutive_failures:
+        elif not self.half_open:
             self._pass_on(delivery)
         elif self._probing:
             self._behind_probe.append(delivery)
@@ -97,30 +108,36 @@ class Route:
 
     def _learn(self, report: DeliveryReport) -> None:
         match report.outcome:
-            case Deferred(scope=Scope.NEXT_HOP, attempted=True, reason=reason):
-                self._pause(reason)
+            case Deferred(scope=Scope.NEXT_HOP, attempted=True):
+                self._pause(report.outcome)
             case Deferred(attempted=False):
                 self._probing = False  # nothing was learned
             case Deferred(in_doubt=True):
-                self._pause(report.outcome.reason)  # the link broke: blame it, too
+                self._pause(report.outcome)  # the link broke: blame it, too
             case Delivered() | Deferred() | PermanentFailure():
                 self._resume(delivered=isinstance(report.outcome, Delivered))
 
-    def _pause(self, reason: str) -> None:
+    def _pause(self, why: Deferred) -> None:
         now = self._clock()
         self._probing = False
-        if not self.available:
+        if self._paused:
             return  # the other sessions' share of the same failure
         failures = self._standing.consecutive_failures + 1
-        not_before = now + ROUTE_BACKOFF.pause_seconds(failures, self._chance())
+        backoff = ROUTE_AUTH_BACKOFF if why.credentials else ROUTE_BACKOFF
+        not_before = now + backoff.pause_seconds(failures, self._chance())
         self._standing = replace(
             self._standing,
             last_error_at=now,
-            last_error=reason[:1000],
+            last_error=why.reason[:1000],
             consecutive_failures=failures,
             not_before=not_before,
         )
-        self._emit(RoutePaused(self.name, reason, failures, not_before))
+        # One line for each change of state: a probe that fails changes nothing.
+        event = RouteProbeFailed if self._pause_told else RoutePaused
+        self._pause_told = True
+        self._emit(event(self.name, why.reason, failures, not_before))
+        if why.credentials:
+            self._emit(RouteAuthRejected(self.name, why.reason, failures))
 
     def _resume(self, *, delivered: bool) -> None:
         failures = self._standing.consecutive_failures
@@ -130,14 +147,14 @@ class Route:
             consecutive_failures=0,
             not_before=0.0,
         )
-        self._probing = False
+        self._probing = self._pause_told = False
         if failures:
             self._emit(RouteResumed(self.name, failures))
 
     def _after_probe(self) -> None:
         if self._probing or not self._behind_probe:
             return
-        if not self.available:
+        if self._paused:
             self._release_waiting(f"route paused: {self._standing.last_error}")
             return
         waiting, self._behind_probe = self._behind_probe, deque()

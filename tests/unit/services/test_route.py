@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mailferry.events import Event, RoutePaused, RouteResumed
+from mailferry.events import Event, RouteAuthRejected, RoutePaused, RouteProbeFailed, RouteResumed
 from mailferry.model import (
     Deferred,
     Delivered,
@@ -22,7 +22,7 @@ from mailferry.model import (
     Summary,
     Uidl,
 )
-from mailferry.policy.backoff import ROUTE_BACKOFF
+from mailferry.policy.backoff import ROUTE_AUTH_BACKOFF, ROUTE_BACKOFF
 from mailferry.services.route import Route, RouteStandings
 from support.fakes import FakeDestination
 from support.virtual_time import START, FakeClock, run
@@ -148,7 +148,7 @@ def test_a_probe_that_fails_pauses_for_longer_and_releases_who_waits(bench: Benc
         bench.submit(name)
     bench.inner.answer(DOWN)
     assert (bench.said("probe"), bench.said("b")) == ("next-hop deferred", "untried")
-    assert bench.events[-1] == RoutePaused(
+    assert bench.events[-1] == RouteProbeFailed(
         "office", "421 going down", 2, bench.clock() + ROUTE_BACKOFF.pause_seconds(2, 0.5)
     )
 
@@ -240,6 +240,45 @@ def test_drain_refuses_what_waits_and_drains_the_destination(bench: Bench) -> No
     assert bench.said("probe") == "Delivered"
 
 
+def test_there_is_one_line_for_each_change_of_state(bench: Bench) -> None:
+    for number in range(4):
+        bench.submit(f"down {number}")
+        bench.inner.answer(DOWN)
+        bench.wait(bench.route.changed_standing().not_before - bench.clock())  # type: ignore[union-attr]
+    bench.submit("up")
+    bench.inner.answer(OK)
+    pause(bench)
+    assert [type(event) for event in bench.events] == [
+        RoutePaused, RouteProbeFailed, RouteProbeFailed, RouteProbeFailed, RouteResumed, RoutePaused
+    ]  # fmt: skip
+    assert [event.failures for event in bench.events] == [1, 2, 3, 4, 4, 1]  # type: ignore[attr-defined]
+
+
+def test_while_a_probe_is_under_way_nothing_more_is_fetched_for_the_route(bench: Bench) -> None:
+    pause(bench)
+    assert bench.route.half_open
+    bench.wait(FIRST_PAUSE)
+    assert (bench.route.available, bench.route.half_open) == (True, True)
+    bench.submit("probe")
+    assert (bench.route.available, bench.route.half_open) == (False, True)
+    bench.inner.answer(OK)
+    assert (bench.route.available, bench.route.half_open) == (True, False)
+
+
+def test_refused_credentials_are_tried_rarely_and_told_as_an_error(bench: Bench) -> None:
+    refused = DeliveryReport(Deferred(Scope.NEXT_HOP, "AUTH: 535 no", credentials=True))
+    for failures in range(1, 6):
+        bench.submit(f"message {failures}")
+        bench.inner.answer(refused)
+        assert bench.events[-1] == RouteAuthRejected("office", "AUTH: 535 no", failures)
+        pause_seconds = ROUTE_AUTH_BACKOFF.pause_seconds(failures, 0.5)
+        assert pause_seconds >= 600
+        bench.wait(pause_seconds - 1)
+        assert not bench.route.available
+        bench.wait(1)
+        assert bench.route.available
+
+
 # -- across restarts -----------------------------------------------------------
 
 
@@ -257,6 +296,15 @@ def test_a_pause_outlives_a_restart_and_is_told_again() -> None:
     changed = bench.route.changed_standing()
     assert changed is not None
     assert (changed.consecutive_failures, changed.last_success_at) == (5, 1.0)
+    assert [type(event) for event in bench.events] == [RoutePaused, RouteProbeFailed]
+
+
+def test_a_pause_that_ended_before_the_restart_is_told_when_its_probe_fails() -> None:
+    bench = Bench(StandingRecord(StandingKind.DESTINATION, "office", 1.0, 2.0, "421 before", 4, START - 1))
+    assert (bench.events, bench.route.available, bench.route.half_open) == ([], True, True)
+    bench.submit("probe")
+    bench.inner.answer(DOWN)
+    assert [type(event) for event in bench.events] == [RoutePaused]
 
 
 def test_a_standing_without_failures_is_an_open_route() -> None:
