@@ -121,9 +121,9 @@ class Application:
     async def opened(self) -> AsyncIterator[Supervisor]:
         """Open the ledger and put everything together around it."""
         settings = self.settings
-        state_dir = settings.daemon.state_dir
-        journal = state_dir / "receipts.journal"
-        async with SqlLedger(settings.ledger_url, journal_path=journal, emit=self.emit) as ledger:
+        async with SqlLedger(
+            settings.ledger_url, journal_path=settings.journal_path, emit=self.emit
+        ) as ledger:
             standings = await ledger.standings()
             self.metrics.restore(standings.values(), time.time())
             self._spool.prepare()

@@ -15,6 +15,8 @@ from typer.main import get_command
 from mailferry.cli.check import check
 from mailferry.cli.faults import report
 from mailferry.cli.history import history
+from mailferry.cli.ledger import COMMANDS as LEDGER_COMMANDS
+from mailferry.cli.ledger import HELP as LEDGER_HELP
 from mailferry.cli.once import once
 from mailferry.cli.quarantine import COMMANDS as QUARANTINE_COMMANDS
 from mailferry.cli.retry import retry
@@ -64,6 +66,10 @@ _quarantine = typer.Typer(
 for _name, _work in QUARANTINE_COMMANDS.items():
     _quarantine.command(_name, cls=_Command)(_work)
 app.add_typer(_quarantine)
+_ledger = typer.Typer(name="ledger", cls=_Group, no_args_is_help=True, help=LEDGER_HELP)
+for _name, _work in LEDGER_COMMANDS.items():
+    _ledger.command(_name, cls=_Command)(_work)
+app.add_typer(_ledger)
 
 
 def _print_version(wanted: bool) -> None:

@@ -42,5 +42,13 @@ def table(columns: Iterable[str], *, numbers: Sequence[str] = (), title: str | N
 
 def print_json(document: object) -> None:
     """Print one JSON document; what could steer a terminal is written as an escape."""
-    text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
-    typer.echo(_UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+    typer.echo(_safe_json(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)))
+
+
+def as_json_line(document: object) -> str:
+    """Return one JSON document in one line, as safe for a terminal."""
+    return _safe_json(json.dumps(document, ensure_ascii=False, allow_nan=False))
+
+
+def _safe_json(text: str) -> str:
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

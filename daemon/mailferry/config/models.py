@@ -243,6 +243,11 @@ class Settings(BaseSettings):
         return self.ledger.url or f"sqlite:///{(self.daemon.state_dir / 'ledger.sqlite3').absolute()}"
 
     @property
+    def journal_path(self) -> Path:
+        """The receipt journal's name; its two segments add a number."""
+        return self.daemon.state_dir / "receipts.journal"
+
+    @property
     def hostname(self) -> str:
         """The name to give in EHLO and Received fields.
 

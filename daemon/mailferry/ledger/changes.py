@@ -24,13 +24,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, case, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, select, update
 
 from mailferry.errors import StoreError
 from mailferry.ledger.faults import store_error
 from mailferry.ledger.files import LedgerFiles, sync
 from mailferry.ledger.frames import TOKEN_OCTETS, Frame, Stamped, build_change, read_log
 from mailferry.ledger.schema import POSITION
+
+_POSITION: Final = select(POSITION.c.sequence, POSITION.c.noted)
+_STAMP: Final = bindparam("stamp", type_=BigInteger)
+_ADVANCE: Final = update(POSITION).values(
+    sequence=POSITION.c.sequence + 1,
+    noted=case((POSITION.c.noted < _STAMP, _STAMP), else_=POSITION.c.noted),
+)
 
 SYNC_SECONDS: Final = 10.0
 """What the death of the machine may take from the log; the ledger loses nothing by it."""
@@ -238,7 +245,7 @@ def position(connection: Connection) -> tuple[int, int]:
     Raises:
         StoreError: the ledger has no position, which only damage can bring about.
     """
-    row = connection.execute(select(POSITION.c.sequence, POSITION.c.noted)).one_or_none()
+    row = connection.execute(_POSITION).one_or_none()
     if row is None:
         raise StoreError("the ledger has lost its position")
     return row.sequence, row.noted
@@ -255,6 +262,5 @@ def touch(connection: Connection) -> None:
 
 
 def _advance(connection: Connection, stamp: int) -> int:
-    noted = case((POSITION.c.noted < stamp, stamp), else_=POSITION.c.noted)
-    connection.execute(update(POSITION).values(sequence=POSITION.c.sequence + 1, noted=noted))
+    connection.execute(_ADVANCE, {"stamp": stamp})
     return position(connection)[0]

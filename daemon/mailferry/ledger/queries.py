@@ -99,6 +99,13 @@ def messages_by_number(connection: Connection, numbers: list[MessageId]) -> dict
     return {entry.message.message_id: entry for entry in known}
 
 
+def page_of_messages(connection: Connection, after: int, limit: int) -> list[KnownMessage]:
+    """Return up to `limit` messages with numbers above one, lowest first."""
+    page = select(*MESSAGE_FIELDS).where(MESSAGE.c.message_id > after).order_by(MESSAGE.c.message_id)
+    rows = connection.execute(page.limit(limit)).all()
+    return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
+
+
 def counts(connection: Connection) -> Counts:
     """Return how many messages of each maildrop stand where."""
     columns = (MESSAGE.c.maildrop, MESSAGE.c.state)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,8 @@ from mailferry.ledger.migrate import require_head
 from mailferry.ledger.queries import Counts, HistoryFilter, Standings
 from mailferry.ledger.sqlite import connect
 from mailferry.model import KnownMessage, MaildropName, Uidl
+
+_PAGE: Final = 500
 
 T = TypeVar("T")
 
@@ -45,6 +48,13 @@ class LedgerReader:
     def history(self, wanted: HistoryFilter) -> list[KnownMessage]:
         """Return messages that fit, the one that changed last first."""
         return self._ask(lambda connection: queries.history(connection, wanted))
+
+    def messages(self) -> Iterator[KnownMessage]:
+        """Yield every message, each as it stands when its turn comes; memory stays bounded."""
+        last = -1
+        while page := self._ask(partial(queries.page_of_messages, after=last, limit=_PAGE)):
+            yield from page
+            last = page[-1].message.message_id
 
     def close(self) -> None:
         """Let go of the file; safe to call twice."""

@@ -67,6 +67,12 @@ def examine(database: Path, *, alone: bool) -> Finding:
         return Finding(f"is damaged ({words})")
 
 
+def has_write_ahead_log(database: Path) -> bool:
+    """Tell whether commits may lie in the log that are not in the file; a reader leaves an empty one."""
+    log = database.with_name(f"{database.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
 def open_raw(database: Path, mode: str) -> sqlite3.Connection:
     """Open a file by the driver alone; `mode` is that of SQLite's URIs."""
     uri = f"file:{quote(str(database.absolute()))}?mode={mode}"
@@ -79,9 +85,11 @@ def _examine(connection: sqlite3.Connection, database: Path, *, alone: bool) -> 
     if alone:
         # A crash may have left a page half written whose whole is in the log.
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        # SQLite reads the missing part of a page as zeros.
-        if database.stat().st_size % connection.execute("PRAGMA page_size").fetchone()[0]:
-            return Finding("is damaged (its last page is cut)")
+    page_octets = connection.execute("PRAGMA page_size").fetchone()[0]
+    settled = alone or not has_write_ahead_log(database)
+    # SQLite reads the missing part of a page as zeros.
+    if settled and database.stat().st_size % page_octets:
+        return Finding("is damaged (its last page is cut)")
     connection.execute("BEGIN")
     words = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     if words != "ok":

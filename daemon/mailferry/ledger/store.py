@@ -34,6 +34,7 @@ from mailferry.ledger.queries import Counts, HistoryFilter, Standings
 from mailferry.ledger.rebuild import Rebuilt
 from mailferry.ledger.room import Reserve
 from mailferry.ledger.rows import RecordKey, record_key
+from mailferry.ledger.soundness import has_write_ahead_log
 from mailferry.ledger.worker import Batch, Done, Order, SqlWorker
 from mailferry.ledger.writes import Replayed, adopt_messages, prune_slice, replay_records
 from mailferry.model import KnownMessage, LedgerRecord, MaildropName, MessageRecord, Uidl
@@ -200,7 +201,7 @@ class SqlLedger:
             lock.acquire()
         worker = self._worker = SqlWorker(self._place, self._settle, self._log, self._reserve)
         rebuilt: list[Rebuilt] = []
-        unclean = self._files.beside("-wal").exists()
+        unclean = has_write_ahead_log(self._database)
         await worker.open(lambda: open_database(self._files, rebuilt.append))
         for one in rebuilt:
             self._emit(LedgerRestored(reason=one.reason, copied_at=one.copied_at, records=one.records))
