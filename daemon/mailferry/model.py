@@ -157,6 +157,10 @@ class StandingRecord:
     not_before: float = 0.0
     """No attempt before this time: back-off, LOGIN-DELAY."""
     login_delay_seconds: float = 0.0
+    last_attempt_at: float | None = None
+    """ETRN: when the node was last asked for, whatever the answer."""
+    last_reply: str = ""
+    """ETRN: the server's last answer, whole."""
 
 
 LedgerRecord = MessageRecord | DeliveryRecord | StandingRecord

@@ -218,7 +218,7 @@ def _delivery_fields(record: DeliveryRecord) -> tuple[object, ...]:
 
 def _standing_fields(record: StandingRecord) -> tuple[object, ...]:
     return (
-        "s",
+        "t",
         record.kind,
         record.name,
         record.last_success_at,
@@ -227,6 +227,8 @@ def _standing_fields(record: StandingRecord) -> tuple[object, ...]:
         record.consecutive_failures,
         record.not_before,
         record.login_delay_seconds,
+        record.last_attempt_at,
+        record.last_reply,
     )
 
 
@@ -267,4 +269,16 @@ def _standing(kind: str, *rest: Any) -> LedgerRecord:
     return StandingRecord(StandingKind(kind), *rest)
 
 
-_READERS: Final[dict[str, Callable[..., LedgerRecord]]] = {"m": _message, "d": _delivery, "s": _standing}
+def _standing_without_attempts(kind: str, *rest: Any) -> LedgerRecord:
+    name, success_at, error_at, error, failures, not_before, login_delay_seconds = rest
+    return StandingRecord(
+        StandingKind(kind), name, success_at, error_at, error, failures, not_before, login_delay_seconds
+    )
+
+
+_READERS: Final[dict[str, Callable[..., LedgerRecord]]] = {
+    "m": _message,
+    "d": _delivery,
+    "s": _standing_without_attempts,  # until ledger version 0002
+    "t": _standing,
+}

@@ -48,7 +48,8 @@ def record_key(record: LedgerRecord) -> RecordKey:
 def record_time(record: LedgerRecord) -> float:
     """Return when the record's facts came about; of two versions the later one is the newer."""
     if isinstance(record, StandingRecord):
-        return max(record.last_success_at or 0.0, record.last_error_at or 0.0)
+        times = (record.last_success_at, record.last_error_at, record.last_attempt_at)
+        return max(time or 0.0 for time in times)
     return record.updated_at
 
 
@@ -110,6 +111,8 @@ def standing_row(record: StandingRecord) -> dict[str, Any]:
         "consecutive_failures": record.consecutive_failures,
         "not_before": record.not_before,
         "login_delay_seconds": record.login_delay_seconds,
+        "last_attempt_at": record.last_attempt_at,
+        "last_reply": storable(record.last_reply),
     }
 
 

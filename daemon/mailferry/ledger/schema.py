@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision under `migrations/versions/`; revisions are numbers that rise."""
 
 VERSION_TABLE: Final = "ledger_version"
@@ -110,6 +110,8 @@ STANDING: Final = Table(
     Column("consecutive_failures", Integer, nullable=False),
     Column("not_before", Double, nullable=False),
     Column("login_delay_seconds", Double, nullable=False),
+    Column("last_attempt_at", Double),
+    Column("last_reply", Text, nullable=False, server_default=""),
     _noted(),
 )
 

@@ -36,6 +36,7 @@ from mailferry.model import (
     KnownMessage,
     LedgerRecord,
     MessageState,
+    StandingRecord,
 )
 
 SLICE: Final = 200
@@ -73,6 +74,10 @@ class LedgerWriter:
         """
         for first in range(0, len(deliveries), SLICE):
             self._do(partial(self._record, deliveries=deliveries[first : first + SLICE]))
+
+    def remember(self, standings: Sequence[StandingRecord]) -> None:
+        """Write how something fared that a command did by itself."""
+        self._do(lambda connection: self._write(connection, standings))
 
     def close(self) -> None:
         """Let go of the file; safe to call twice."""
