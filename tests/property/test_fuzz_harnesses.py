@@ -6,8 +6,11 @@ those found is in the corpus. The inputs are the same in every run.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from fuzz.__main__ import main
 from fuzz.harness import Harness
 from fuzz.registry import NAMES, load
 
@@ -40,3 +43,15 @@ def test_what_is_made_from_the_corpus_holds_nothing_to_find(harness: Harness) ->
 def test_the_inputs_are_the_same_each_time(harness: Harness) -> None:
     assert list(harness.generated(20)) == list(harness.generated(20))
     assert len(set(harness.generated(20))) > 10
+
+
+def test_an_input_can_be_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "wire-crash").write_bytes(b"a\n.\nb")
+    assert main(["replay", "wire", str(tmp_path / "wire-crash")]) == 0
+    assert capsys.readouterr().out == "b'a\\n.\\nb'\n"
+
+
+def test_a_harness_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["pop4"])
+    assert "no harness pop4; there are pop3, smtp" in capsys.readouterr().err
