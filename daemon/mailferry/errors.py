@@ -76,6 +76,10 @@ class ConnectError(TransportError):
     """No connection: the name is unknown, nobody listens, or no route."""
 
 
+class ConnectRefusedError(ConnectError):
+    """The machine is there, and nothing listens on the port."""
+
+
 class TlsError(TransportError):
     """The handshake failed or the certificate was not the right one."""
 
@@ -92,8 +96,35 @@ class ConnectionLostError(TransportError):
     """The link broke in mid-session."""
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedCommand:
+    """A -ERR of a POP3 server.
+
+    Attributes:
+        verb: what was refused, as "RETR"; empty for the greeting.
+        response_code: upper-case, without brackets (RFC 2449 s.8); None if there was none.
+        text: the rest of the status line.
+    """
+
+    verb: str
+    response_code: str | None
+    text: str
+
+
+class StlsRefusedError(TlsError):
+    """The server does not begin TLS: it does not offer it (`refused` is None), or said -ERR."""
+
+    def __init__(self, message: str, refused: RefusedCommand | None = None) -> None:
+        self.refused = refused
+        super().__init__(message)
+
+
 class MaildropError(MailferryError):
-    """The POP3 server answered, but not with mail."""
+    """The POP3 server answered, but not with mail; `refused` is what it said, if it said something."""
+
+    def __init__(self, message: str = "", *, refused: RefusedCommand | None = None) -> None:
+        self.refused = refused
+        super().__init__(message)
 
 
 class AuthenticationRejectedError(MaildropError):
@@ -107,13 +138,75 @@ class MaildropBusyError(MaildropError):
 class LoginDelayedError(MaildropError):
     """The server wants a pause between logins (`[LOGIN-DELAY]`, RFC 2449 s.8.1.1)."""
 
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
+    def __init__(
+        self, message: str, retry_after_seconds: float, *, refused: RefusedCommand | None = None
+    ) -> None:
         self.retry_after_seconds = retry_after_seconds
-        super().__init__(message)
+        super().__init__(message, refused=refused)
 
 
 class MaildropUnavailableError(MaildropError):
     """The server refused for a reason of its own that may pass (`[SYS/TEMP]`, any other -ERR)."""
+
+
+class GreetingRefusedError(MaildropUnavailableError):
+    """The server refuses sessions and says no reason that another class stands for."""
+
+
+class LoginUnavailableError(MaildropUnavailableError):
+    """The server could not check the login, or does not know the way that is configured."""
+
+
+class CommandRefusedError(MaildropUnavailableError):
+    """-ERR to a command in the transaction state; each has a class of its own below."""
+
+
+class StatRefusedError(CommandRefusedError):
+    """-ERR to STAT."""
+
+
+class ListRefusedError(CommandRefusedError):
+    """-ERR to LIST."""
+
+
+class UidlRefusedError(CommandRefusedError):
+    """-ERR to UIDL."""
+
+
+class TopRefusedError(CommandRefusedError):
+    """-ERR to TOP."""
+
+
+class RetrRefusedError(CommandRefusedError):
+    """-ERR to RETR."""
+
+
+class DeleRefusedError(CommandRefusedError):
+    """-ERR to DELE."""
+
+
+class RsetRefusedError(CommandRefusedError):
+    """-ERR to RSET."""
+
+
+class NoopRefusedError(CommandRefusedError):
+    """-ERR to NOOP."""
+
+
+class QuitRefusedError(CommandRefusedError):
+    """-ERR to QUIT: not all that was marked has been deleted (RFC 1939 s.6)."""
+
+
+class CapaRefusedError(CommandRefusedError):
+    """-ERR to CAPA: the server has no capabilities to tell (RFC 2449 s.5)."""
+
+
+class LangRefusedError(CommandRefusedError):
+    """-ERR to LANG: no such language, or no choice (RFC 6856 s.3)."""
+
+
+class Utf8RefusedError(CommandRefusedError):
+    """-ERR to UTF8 (RFC 6856 s.2.1)."""
 
 
 class MaildropFaultError(MaildropError):

@@ -1,6 +1,7 @@
 r"""Replay `pop3/*.txt` against the core: whole, per line, per octet; all must say the same.
 
-C: line      we send this command, and its octets are exactly this line
+C: line      we send this command, and its octets are exactly this line ("..." after a
+             verb of no class says that a body follows; it is not sent)
 S: line      the server sends this line, CRLF added; \r \n \0 \t \\ \xNN are understood
 S+ octets    the server sends these octets, nothing added
 T:           the TLS handshake has just been completed
@@ -54,6 +55,8 @@ BY_VERB: dict[str, Callable[..., Command]] = {
     "DELE": commands.Dele,
     "RSET": commands.Rset,
     "NOOP": commands.Noop,
+    "LANG": commands.Lang,
+    "UTF8": commands.Utf8,
     "QUIT": commands.Quit,
 }
 
@@ -68,6 +71,8 @@ def command_from(line: str, *, in_exchange: bool) -> Command:
         mechanism, blank, initial = rest.partition(" ")
         octets = b"" if initial == "=" else base64.b64decode(initial, validate=True)
         return commands.Auth(mechanism, octets if blank else None)
+    if verb not in BY_VERB:
+        return commands.Verb(line.removesuffix("..."), body=line.endswith("..."))
     words = [rest] if verb in {"USER", "PASS", "RPOP"} else rest.split()
     return BY_VERB[verb](*(int(word) if word.isdigit() else word for word in words))
 
@@ -143,7 +148,8 @@ class Replay:
             in_exchange = connection.state is Pop3State.AUTHENTICATING
             command = command_from(rest, in_exchange=in_exchange)
             self.sent.add(type(command))
-            assert connection.send(command) == rest.encode() + b"\r\n"
+            line = rest.removesuffix("...") if isinstance(command, commands.Verb) else rest
+            assert connection.send(command) == line.encode() + b"\r\n"
 
     def check_refusal(self, command: Command) -> None:
         before = (self.connection.state, self.connection.pending)

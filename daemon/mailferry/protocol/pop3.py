@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from mailferry.errors import LocalProtocolError, MessageTooLargeError, RemoteProtocolError
 from mailferry.protocol.framing import BodySink, HeadSink, ReceiveBuffer, StreamedBody
-from mailferry.protocol.pop3_commands import Capa, Command, Retr, Top, User
+from mailferry.protocol.pop3_commands import Capa, Command, Retr, Top, User, Utf8
 from mailferry.protocol.pop3_listings import Capabilities, parse_capabilities
 from mailferry.protocol.pop3_state import MOVES, Move, Pop3State
 
@@ -138,6 +138,7 @@ class Pop3Connection:
         state: see `pop3_state` for the machine.
         capabilities: what the last CAPA brought; None before it, after a refused
             one, and after TLS has begun.
+        utf8: whether UTF8 has been accepted (RFC 6856 s.2.1).
         events_before_failure: what the octets of the failing `receive_data` still
             gave before the error. These replies are good (a message that came
             whole is whole), and without them one bad reply would hold up all
@@ -149,6 +150,7 @@ class Pop3Connection:
     ) -> None:
         self.state = Pop3State.GREETING
         self.capabilities: Capabilities | None = None
+        self.utf8 = False
         self.events_before_failure: tuple[Event, ...] = ()
         self._limits = limits
         self._buffer = ReceiveBuffer()
@@ -249,6 +251,8 @@ class Pop3Connection:
             )
         if move.after_user and not self._user_accepted:
             raise LocalProtocolError(f"{command.verb} is legal only after a successful USER")
+        if move.not_in_utf8 and self.utf8:
+            raise LocalProtocolError(f"{command.verb} is not legal after UTF8")
         return move
 
     def _next_event(self) -> Event | None:
@@ -346,6 +350,7 @@ class Pop3Connection:
         command, move = self._pending.popleft()
         self.state = (move.ok if status.ok else move.err) or self.state
         self._user_accepted = status.ok and isinstance(command, User)
+        self.utf8 = self.utf8 or (status.ok and isinstance(command, Utf8))
         if isinstance(command, Capa):
             self.capabilities = None if body is None else parse_capabilities(body)
         return Reply(command, status.ok, status.response_code, status.text, body, sink)

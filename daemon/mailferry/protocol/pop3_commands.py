@@ -23,6 +23,7 @@ AUTH_RESPONSE_OCTETS = 65_536
 _MASK = "***"
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
 _MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 s.3.1
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*|\*")  # RFC 5646 s.2.1; "*" is the server's own
 _LARGEST_NUMBER = 2**31 - 1
 
 
@@ -291,6 +292,33 @@ class Rset(_Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Lang(_Command):
+    """Ask which languages there are, or choose one for the server's texts (RFC 6856 s.3)."""
+
+    verb: ClassVar[str] = "LANG"
+    tag: str | None = None
+
+    @property
+    def has_body(self) -> bool:
+        """Only the listing is a body; a choice is answered by one line."""
+        return self.tag is None
+
+    def _arguments(self) -> tuple[str, ...]:
+        if self.tag is None:
+            return ()
+        if not _LANGUAGE.fullmatch(self.tag):
+            raise LocalProtocolError("LANG: not a language tag")
+        return (self.tag,)
+
+
+@dataclass(frozen=True, slots=True)
+class Utf8(_Command):
+    """Ask for messages and texts in UTF-8; no way leads back (RFC 6856 s.2.1)."""
+
+    verb: ClassVar[str] = "UTF8"
+
+
+@dataclass(frozen=True, slots=True)
 class Noop(_Command):
     """Show that we are still there (RFC 1939 s.5)."""
 
@@ -302,6 +330,68 @@ class Quit(_Command):
     """End the session; after login this is what deletes (RFC 1939 s.6)."""
 
     verb: ClassVar[str] = "QUIT"
+
+
+# Their replies have shapes of their own, they change the session, or they carry secrets.
+_HAVE_CLASSES = frozenset(
+    [
+        "CAPA",
+        "STLS",
+        "USER",
+        "PASS",
+        "APOP",
+        "RPOP",
+        "AUTH",
+        "STAT",
+        "LIST",
+        "UIDL",
+        "TOP",
+        "RETR",
+        "DELE",
+        "RSET",
+        "NOOP",
+        "LANG",
+        "UTF8",
+        "QUIT",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(_Command):
+    """Any other line, by hand.
+
+    Attributes:
+        body: whether a dot-ended body follows +OK; no reply tells, so who asks must know.
+    """
+
+    line: str
+    body: bool = False
+
+    @property
+    def verb(self) -> str:  # type: ignore[override]  # of this one the line says it
+        """The line's first word, in capitals."""
+        return self.line.split(maxsplit=1)[0].upper() if self.line.split() else ""
+
+    @property
+    def trace(self) -> str:
+        """The line."""
+        return self.line
+
+    @property
+    def has_body(self) -> bool:
+        """What the asker says."""
+        return self.body
+
+    def encode(self) -> bytes:
+        """Return the line for the wire, CRLF included.
+
+        Raises:
+            LocalProtocolError: it is empty, cannot be sent, or its verb has a class of its own.
+        """
+        if not self.verb or self.verb in _HAVE_CLASSES:
+            raise LocalProtocolError(f"{self.verb or 'an empty line'} cannot be sent by hand")
+        return _line(self.line)
 
 
 Command = (
@@ -322,6 +412,9 @@ Command = (
     | Dele
     | Rset
     | Noop
+    | Lang
+    | Utf8
+    | Verb
     | Quit
 )
 """Anything that `Pop3Connection.send` takes."""

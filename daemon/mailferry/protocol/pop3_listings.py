@@ -1,4 +1,4 @@
-"""What STAT, LIST, UIDL and CAPA say, as values.
+"""What STAT, LIST, UIDL, CAPA and LANG say, as values.
 
 Listings are read by one pass of a regular expression over the whole body: a
 maildrop may hold tens of thousands of messages. The numbers decide what is
@@ -22,6 +22,7 @@ UIDL_OCTETS = 1000
 
 _NUMBER_LIMIT = 2**31
 _STAT = re.compile(r"([0-9]{1,10})[ \t]+([0-9]{1,18})(?:[ \t].*)?", re.DOTALL)
+_UID_TEXT = re.compile(r"([0-9]{1,10})[ \t]+([^ \t].*)", re.DOTALL)
 # RFC 1939 s.5: further information may follow the size; it is not looked at.
 _SCAN_LINE = re.compile(rb"^[ \t]*([0-9]{1,10})[ \t]+([0-9]{1,18})(?:[ \t][^\n]*)?\r\n", re.MULTILINE)
 _UID_LINE = re.compile(rb"^[ \t]*([0-9]{1,10})[ \t]+([^ \t\n][^\n]*)\r\n", re.MULTILINE)
@@ -37,6 +38,44 @@ def parse_stat(text: str) -> tuple[int, int]:
     if match is None or int(match[1]) >= _NUMBER_LIMIT:
         raise RemoteProtocolError("STAT without its two numbers", text.encode("utf-8", "replace"))
     return int(match[1]), int(match[2])
+
+
+def parse_scan_line(text: str) -> tuple[int, int]:
+    """Read the text of the +OK to LIST with a number: message number and size in octets.
+
+    Raises:
+        RemoteProtocolError: the text does not begin with two numbers.
+    """
+    match = _STAT.fullmatch(text)
+    if match is None or not 1 <= int(match[1]) < _NUMBER_LIMIT:
+        raise RemoteProtocolError("LIST without its two numbers", text.encode("utf-8", "replace"))
+    return int(match[1]), int(match[2])
+
+
+def parse_uid_line(text: str) -> tuple[int, bytes]:
+    """Read the text of the +OK to UIDL with a number: message number and unique-id.
+
+    Raises:
+        RemoteProtocolError: it is not understood, or the unique-id is longer than
+            `UIDL_OCTETS` or holds octets that are no text.
+    """
+    match = _UID_TEXT.fullmatch(text)
+    uid = match[2].rstrip(" \t").encode("utf-8", "replace") if match else b""
+    if match is None or not 1 <= int(match[1]) < _NUMBER_LIMIT or "\ufffd" in text:
+        raise RemoteProtocolError("UIDL without number and unique-id", text.encode("utf-8", "replace"))
+    if len(uid) > UIDL_OCTETS:
+        raise RemoteProtocolError(f"UIDL: unique-id longer than {UIDL_OCTETS} octets", uid)
+    return int(match[1]), uid
+
+
+def parse_languages(body: bytes) -> list[tuple[str, str]]:
+    """Read the body of LANG: pairs of language tag and the language's name for itself (RFC 6856 s.3).
+
+    The names are for people; a line without a tag is passed over.
+    """
+    lines = (line.strip() for line in body.decode("utf-8", "replace").split("\r\n"))
+    pairs = (line.partition(" ") for line in lines if line)
+    return [(tag, name.strip()) for tag, _, name in pairs]
 
 
 def parse_scan_listing(body: bytes) -> list[tuple[int, int]]:
@@ -159,6 +198,16 @@ class Capabilities:
     def utf8(self) -> bool:
         """Whether the UTF8 command is offered (RFC 6856 s.2)."""
         return "UTF8" in self.keywords
+
+    @property
+    def utf8_user(self) -> bool:
+        """Whether user names and passwords may be UTF-8, also before the UTF8 command (RFC 6856 s.2.2)."""
+        return "USER" in (argument.upper() for argument in self.keywords.get("UTF8", ()))
+
+    @property
+    def lang(self) -> bool:
+        """Whether the LANG command is offered (RFC 6856 s.3)."""
+        return "LANG" in self.keywords
 
     @property
     def implementation(self) -> str | None:

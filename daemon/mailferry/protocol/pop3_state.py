@@ -13,7 +13,8 @@ its reply, and a server may close after any failure. STLS leads through TLS, in
 which neither side may say anything in POP3 (RFC 2595 s.4). AUTH leads through
 AUTHENTICATING, in which each challenge is answered by exactly one line (RFC 5034
 s.4). In TRANSACTION (RFC 1939 s.5) commands may be pipelined (RFC 2449 s.6.6);
-whether the server can take that is the caller's business. QUIT ends the session
+whether the server can take that is the caller's business. LANG is legal in both
+(RFC 6856 s.3); UTF8 only before login, and after it STLS no more (s.2.1). QUIT ends the session
 whatever its reply; sent in TRANSACTION it first enters UPDATE (RFC 1939 s.6),
 where the replies to what was pipelined before it still come in. Everything else
 that goes wrong ends in CLOSED, which nothing leaves.
@@ -33,6 +34,7 @@ from mailferry.protocol.pop3_commands import (
     Capa,
     Command,
     Dele,
+    Lang,
     List_,
     Noop,
     Pass,
@@ -45,6 +47,8 @@ from mailferry.protocol.pop3_commands import (
     Top,
     UidlCommand,
     User,
+    Utf8,
+    Verb,
 )
 
 
@@ -71,6 +75,7 @@ class Move:
         pipelined: whether it may be sent while other replies are still due.
         answers: whether it answers a challenge and so has no reply of its own.
         after_user: whether it is legal only right after a successful USER.
+        not_in_utf8: whether it is illegal once UTF8 has been accepted.
     """
 
     sent: Pop3State | None = None
@@ -79,6 +84,7 @@ class Move:
     pipelined: bool = False
     answers: bool = False
     after_user: bool = False
+    not_in_utf8: bool = False
 
 
 _ONE = Move()
@@ -91,12 +97,15 @@ MOVES: Mapping[Pop3State, Mapping[type[Command], Move]] = {
     Pop3State.GREETING: {},
     Pop3State.AUTHORIZATION: {
         Capa: _ONE,
-        Stls: Move(ok=Pop3State.TLS),
+        Stls: Move(ok=Pop3State.TLS, not_in_utf8=True),  # RFC 6856 s.2.1
         User: _ONE,
         Pass: _LOGIN_AFTER_USER,  # RFC 1939 s.7
         Rpop: _LOGIN_AFTER_USER,  # RFC 1081: in the place of PASS
         Apop: _LOGIN,
         Auth: Move(sent=Pop3State.AUTHENTICATING, ok=Pop3State.TRANSACTION, err=Pop3State.AUTHORIZATION),
+        Lang: _ONE,
+        Utf8: _ONE,
+        Verb: _ONE,
         Quit: Move(ok=Pop3State.CLOSED, err=Pop3State.CLOSED),
     },
     Pop3State.AUTHENTICATING: {
@@ -114,6 +123,8 @@ MOVES: Mapping[Pop3State, Mapping[type[Command], Move]] = {
         Dele: _PIPELINED,
         Rset: _PIPELINED,
         Noop: _PIPELINED,
+        Lang: _PIPELINED,
+        Verb: _ONE,
         Quit: Move(sent=Pop3State.UPDATE, ok=Pop3State.CLOSED, err=Pop3State.CLOSED, pipelined=True),
     },
     Pop3State.UPDATE: {},

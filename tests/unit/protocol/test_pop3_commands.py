@@ -14,6 +14,7 @@ from mailferry.protocol.pop3_commands import (
     Capa,
     Command,
     Dele,
+    Lang,
     List_,
     Noop,
     Pass,
@@ -26,6 +27,8 @@ from mailferry.protocol.pop3_commands import (
     Top,
     UidlCommand,
     User,
+    Utf8,
+    Verb,
 )
 
 SECRET = "hunter2"
@@ -55,6 +58,12 @@ CASES: list[tuple[Command, bytes, str, bool]] = [
     (Dele(7), b"DELE 7\r\n", "DELE 7", False),
     (Rset(), b"RSET\r\n", "RSET", False),
     (Noop(), b"NOOP\r\n", "NOOP", False),
+    (Lang(), b"LANG\r\n", "LANG", True),
+    (Lang("*"), b"LANG *\r\n", "LANG *", False),
+    (Lang("de-AT-1996"), b"LANG de-AT-1996\r\n", "LANG de-AT-1996", False),
+    (Utf8(), b"UTF8\r\n", "UTF8", False),
+    (Verb("xtnd XMIT"), b"xtnd XMIT\r\n", "xtnd XMIT", False),
+    (Verb("XLIST", body=True), b"XLIST\r\n", "XLIST", True),
     (Quit(), b"QUIT\r\n", "QUIT", False),
 ]
 
@@ -123,3 +132,17 @@ def test_no_secret_in_trace_repr_or_error(command: Command) -> None:
         shown += "".join(traceback.format_exception(error))
     assert SECRET not in shown
     assert "aHVudGVyMg" not in shown
+
+
+@pytest.mark.parametrize(
+    "line", ["", " ", "QUIT", "pass x", "AUTH PLAIN", "RETR 1", "stls", "X\r\nDELE 1", "X" * 254]
+)
+def test_what_changes_the_session_cannot_be_sent_as_a_mere_line(line: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        Verb(line).encode()
+
+
+@pytest.mark.parametrize("tag", ["", "de_AT", "de AT", "x" * 9, "-de", "de-", "d\u00e9"])
+def test_what_is_no_language_tag_is_not_sent(tag: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        Lang(tag).encode()

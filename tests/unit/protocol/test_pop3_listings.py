@@ -7,8 +7,11 @@ from mailferry.protocol.pop3_listings import (
     UIDL_OCTETS,
     Capabilities,
     parse_capabilities,
+    parse_languages,
+    parse_scan_line,
     parse_scan_listing,
     parse_stat,
+    parse_uid_line,
     parse_uid_listing,
 )
 
@@ -136,3 +139,42 @@ def test_expire(line: bytes, days: int | None) -> None:
 @pytest.mark.parametrize("argument", [b"", b"soon", b"-5", "٣".encode(), b"9" * 5000])
 def test_a_login_delay_that_is_no_number_is_none(argument: bytes) -> None:
     assert parse_capabilities(b"LOGIN-DELAY " + argument + b"\r\n").login_delay_seconds is None
+
+
+def test_one_line_of_a_listing() -> None:
+    assert parse_scan_line("2 200 and more") == (2, 200)
+    assert parse_uid_line("2 QhdPYR:00WBw1Ph7x7") == (2, b"QhdPYR:00WBw1Ph7x7")
+    assert parse_uid_line("2\t a b ") == (2, b"a b")
+
+
+@pytest.mark.parametrize("text", ["", "1", "0 5", "x 5", "1 x", "2147483648 1", "[SYS] 1 2"])
+def test_a_line_without_its_numbers(text: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_scan_line(text)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1 ", "0 a", "x a", "2147483648 a", "1 \ufffd", "1 " + "x" * 1001])
+def test_a_line_without_its_unique_id(text: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_uid_line(text)
+
+
+def test_languages() -> None:
+    body = "en English\r\nde  Deutsch \r\n\r\nru \u0420\u0443\u0441\u0441\u043a\u0438\u0439\r\ni-default\r\n".encode()
+    assert parse_languages(body) == [
+        ("en", "English"),
+        ("de", "Deutsch"),
+        ("ru", "\u0420\u0443\u0441\u0441\u043a\u0438\u0439"),
+        ("i-default", ""),
+    ]
+    assert parse_languages(b"") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "utf8", "utf8_user"),
+    [(b"", False, False), (b"UTF8\r\n", True, False), (b"utf8 user\r\n", True, True)],
+)
+def test_what_is_offered_of_utf8(line: bytes, utf8: bool, utf8_user: bool) -> None:
+    capabilities = parse_capabilities(line + b"LANG\r\n")
+    assert (capabilities.utf8, capabilities.utf8_user, capabilities.lang) == (utf8, utf8_user, True)
+    assert not parse_capabilities(b"TOP\r\n").lang
