@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from mailferry.config.loading import load_settings
 from mailferry.events import Event
 from mailferry.ledger.queries import HistoryFilter
 from mailferry.ledger.reader import open_reader
+from mailferry.ledger.store import SqlLedger
 from mailferry.model import KnownMessage, MaildropName, StandingKind, StandingRecord
 from mailferry.services.poll import PollReport
 from support.configs import ConfigFolder, Value
@@ -95,6 +97,13 @@ class Relay:
         """How a maildrop or destination fares, by the ledger."""
         with open_reader(self._ledger_url) as reader:
             return reader.standings()[kind, name]
+
+    async def end_pause(self, kind: StandingKind, name: str) -> None:
+        """Let the time pass that a maildrop or destination still has to rest; between two runs."""
+        over = replace(self.standing(kind, name), not_before=0.0)
+        journal = self.folder.state / "receipts.journal"
+        async with SqlLedger(self._ledger_url, journal_path=journal, emit=self.events.append) as ledger:
+            await ledger.save([over])
 
     @property
     def _ledger_url(self) -> str:

@@ -240,7 +240,11 @@ class SmtpDestination:
         if self._cut_off and not finished.content_sent:
             done(_untried("the daemon is stopping"))
         elif not _session_was_over(finished) or fresh:
-            done(_with_cause(classify_transaction(finished), finished, session.failure))
+            report = _with_cause(classify_transaction(finished), finished, session.failure)
+            done(report)
+            if _blames_hop(report):
+                # Those behind it would only be told the same, each in a session of its own.
+                self._refuse_waiting("the next hop takes no mail now")
         elif self._draining:
             done(_untried("the daemon is stopping"))
         else:
@@ -374,6 +378,10 @@ class SmtpDestination:
 def _session_was_over(finished: TransactionFinished) -> bool:
     reply = finished.sender_reply
     return not finished.content_sent and (reply is None or reply.code == 421)
+
+
+def _blames_hop(report: DeliveryReport) -> bool:
+    return isinstance(report.outcome, Deferred) and report.outcome.scope is Scope.NEXT_HOP
 
 
 def _with_cause(
