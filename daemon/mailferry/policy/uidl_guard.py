@@ -156,7 +156,7 @@ class UidlGuard:
         for message in messages:
             uidl = message.uidl
             entry = self._known.get(uidl) if uidl is not None and uidl in usable else None
-            if uidl is None or entry is None or (self._unlisted and _never_seen(entry.message)):
+            if uidl is None or entry is None:
                 self._fresh.append(message)
             elif _is_doubtful(entry.message, message.size_octets, made_sizes):
                 self._doubtful.append(Identified(message, uidl))
@@ -321,11 +321,6 @@ class _Decision:
     def claimed(self, listed: ListedMessage, shown: Uidl | None, entry: KnownMessage, uidl: Uidl) -> None:
         """A listed message (the server shows it as `shown`) is one that we know, and is called `uidl` now."""
         self.verdict.renamed += shown is not None and shown != entry.message.uidl
-        overtaken = self._before.get(uidl)
-        if overtaken is not None and _never_seen(overtaken.message):
-            # It could not be fetched under its new unique-id until now.
-            gone = replace(overtaken.message, state=MessageState.GONE, updated_at=self._circumstances.now)
-            self.verdict.adopted.append(gone)
         self._place(listed, uidl, entry)
 
     def new(self, listed: ListedMessage, uidl: Uidl) -> None:
@@ -361,11 +356,6 @@ class _Decision:
         self.verdict.adopted.append(now_known.message)
         if uidl != entry.message.uidl or entry.message.state is MessageState.MISSING:
             self.verdict.recognised.append((uidl, entry.message.uidl))
-
-
-def _never_seen(row: MessageRecord) -> bool:
-    """Whether nothing of the message was ever fetched, so that the row only counts failures."""
-    return row.state is MessageState.DEFERRED and not row.header_digest
 
 
 def _is_doubtful(row: MessageRecord, size_octets: int, made_sizes: Collection[int]) -> bool:

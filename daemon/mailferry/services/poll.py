@@ -32,6 +32,9 @@ LINGER_SECONDS = 30.0
 """How long the POP3 session is held for destinations that say nothing: it locks the
 maildrop for its owner. What they accept later is deleted in the next poll."""
 
+TOLD_AT_ONCE = 500
+"""Recognised messages that are told of before others get their turn: there may be many thousands."""
+
 
 @dataclass(slots=True)
 class PollReport:
@@ -130,8 +133,10 @@ class Poll:
         """
         if verdict.adopted:
             await self._around.ledger.adopt(verdict.adopted)
-        for uidl, former in verdict.recognised:
+        for number, (uidl, former) in enumerate(verdict.recognised, 1):
             self._story.recognised(uidl, former)
+            if number % TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._renamed, self._unrecognised = verdict.renamed, verdict.unrecognised
 
     def _plan(self, verdict: Verdict, troubles: Troubles, session: MaildropSession) -> Plan:

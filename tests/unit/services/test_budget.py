@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailferry.services.budget import MemoryBudget
+from support.virtual_time import settle, timeless
 
 
 class Waiter:
@@ -106,3 +108,31 @@ def test_everybody_gets_it_and_all_comes_back(sizes: list[int], chance: random.R
         waiting.remove(back)
         budget.give_back(back.octets)
     assert budget.in_use_octets == 0
+
+
+@timeless
+async def test_reserve_waits_for_its_turn_and_takes_nothing_when_it_is_given_up() -> None:
+    budget = MemoryBudget(100)
+    await budget.reserve(90)
+    given_up, waits = (asyncio.create_task(budget.reserve(octets)) for octets in (50, 60))
+    await settle()
+    given_up.cancel()
+    await settle()
+    assert (given_up.cancelled(), waits.done()) == (True, False)
+    budget.give_back(90)
+    await waits
+    assert budget.in_use_octets == 60
+
+
+@timeless
+async def test_a_reserve_that_is_granted_while_it_is_given_up_gives_back() -> None:
+    for granted_first in (True, False):
+        budget = MemoryBudget(100)
+        await budget.reserve(90)
+        task = asyncio.create_task(budget.reserve(50))
+        await settle()
+        steps = [lambda budget=budget: budget.give_back(90), task.cancel]
+        for step in steps if granted_first else reversed(steps):
+            step()
+        await settle()
+        assert (task.cancelled(), budget.in_use_octets) == (True, 0)

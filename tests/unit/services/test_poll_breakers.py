@@ -9,10 +9,10 @@ import pytest
 
 from mailferry.errors import ConnectionLostError
 from mailferry.events import MessageFetchFailed
-from mailferry.model import Deferred, DeliveryReport, ListedMessage, Scope, Uidl
+from mailferry.model import Content, Deferred, DeliveryReport, ListedMessage, Scope, Uidl
 from mailferry.policy.fingerprint import Fingerprint
 from mailferry.policy.plan import Retention
-from mailferry.services import memory
+from mailferry.services import memory, recognition
 from mailferry.services.memory import PollMemory, Troubles
 from support.fakes import FakeMail, mail
 from support.rig import Rig
@@ -134,6 +134,29 @@ async def test_a_link_that_dies_between_two_answers_blames_nobody_twice() -> Non
     rig.to["office"].answer()
     await task
     assert rig.memory.troubles == {}
+
+
+@timeless
+async def test_one_that_trips_a_bug_while_it_is_looked_at_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(*mails(3)).set(retention=Retention(None))
+    rig.maildrop.traits = replace(rig.maildrop.traits, has_top=False)
+    await rig.run_poll()
+    for number, each in enumerate(rig.maildrop.mails, 1):
+        each.uidl = b"n%d" % number
+    right, calls = recognition.fingerprint_of, iter(range(9))
+
+    def wrong(content: Content) -> Fingerprint:
+        if next(calls) == 1:
+            raise RecursionError("a bug")
+        return right(content)
+
+    monkeypatch.setattr(recognition, "fingerprint_of", wrong)
+    report = await rig.run_poll()
+    assert (report.failure, report.relayed) == (None, 0)  # recognised when it was fetched again
+    assert set(rig.ledger.states()) == {"n1", "n2", "n3"}
+    assert "message 2" in caplog.text
 
 
 # -- the memory of it --------------------------------------------------------------

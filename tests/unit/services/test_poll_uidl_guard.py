@@ -130,6 +130,21 @@ async def test_message_numbers_as_unique_ids_lose_and_double_nothing(*, top: boo
     assert sorted(subjects) == sorted([*(f"s{n}" for n in range(8)), "late0", "late1", "late2"])
 
 
+@with_and_without_top
+@timeless
+async def test_once_a_unique_id_is_found_wrong_an_equal_size_proves_nothing_either(*, top: bool) -> None:
+    """With message numbers: the accepted first one goes, and the deferred second one gets its number."""
+    rig = keeping(mail("1", "a"), mail("2", "b"), mail("3", "c", body="longer\r\n"), top=top)
+    rig.to["office"].script = {b"2": [LATER]}
+    await rig.run_poll()
+    del rig.maildrop.mails[0]
+    rig.maildrop.mails[0].uidl, rig.maildrop.mails[1].uidl = b"1", b"2"
+    rig.clock.base += 3600
+    report = await rig.run_poll()
+    assert (report.failure, report.relayed) == (None, 1)
+    assert [d.message.summary.subject for d in rig.to["office"].submitted] == ["a", "b", "c", "b"]
+
+
 @timeless
 async def test_with_delete_an_unanswered_quit_and_a_renumbering_nothing_is_relayed_again() -> None:
     rig = Rig(*mails(30))
