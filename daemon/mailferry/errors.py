@@ -225,6 +225,10 @@ class HopAuthenticationError(HopError):
     """The next hop refused our credentials."""
 
 
+class EtrnNotOfferedError(HopError):
+    """The server does not say in EHLO that it knows ETRN (RFC 1985 s.3), so it was not asked."""
+
+
 class QuarantineError(MailferryError):
     """The quarantine could not be read or written; the message stays where it was."""
 
