@@ -88,16 +88,16 @@ ROWS: Final = (
         _none("left", "doubled", "lost"),
     ),
     Row(
-        "UIDLs renumbered, kept",
-        lambda f: f"{f['messages']} messages: {f['doubled']} doubled",
+        "UIDLs renumbered, 200 kept",
+        lambda f: f"{f['cases']} cases: {f['doubled']} doubled, {f['lost']} lost",
         "0",
-        _none("doubled"),
+        _none("doubled", "lost"),
     ),
     Row(
-        "no UIDL at all, kept",
-        lambda f: f"{f['messages']} messages: {f['doubled']} doubled",
+        "no UIDL at all, 140 kept",
+        lambda f: f"{f['cases']} cases: {f['doubled']} doubled, {f['lost']} lost",
         "0",
-        _none("doubled"),
+        _none("doubled", "lost"),
     ),
     Row(
         "one refused or session-breaking message: others held up",
@@ -110,6 +110,20 @@ ROWS: Final = (
         lambda f: f"{f['messages']} messages in {f['cases']} cases: {f['late']} late",
         "0",
         _none("late"),
+    ),
+    Row(
+        "disk full in mid-drain",
+        lambda f: (
+            f"{f['fills']} fills: {f['doubled']} doubled, {f['lost']} lost, {f['missing']} missing at the end"
+        ),
+        "0 doubled (killed then: the one in flight)",
+        _none("lost", "missing"),
+    ),
+    Row(
+        "state file truncated, garbled, removed",
+        lambda f: f"{f['damages']} damages: {f['doubled']} doubled, {f['stuck']} stuck",
+        "0 and 0 where a good copy exists",
+        _none("doubled", "stuck"),
     ),
     Row(
         "SIGTERM in mid-transfer",

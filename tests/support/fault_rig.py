@@ -113,6 +113,7 @@ class FaultRig:
         self._config = Path()
         self._stack = contextlib.AsyncExitStack()
         self._numbers = itertools.count()
+        self._more_hours = 0
 
     async def __aenter__(self) -> Self:
         """Start the servers and write the configuration."""
@@ -144,17 +145,21 @@ class FaultRig:
         await self.pop3.stop()
         await self.smtp.stop()
 
+    def pass_hours(self, hours: int) -> None:
+        """Let more time pass before the next start."""
+        self._more_hours += hours
+
     def start(self, *, command: str = "once", prepare: Prepare | None = None) -> Program:
         """Start the program; each `once` finds the clock hours after the start before."""
         number = next(self._numbers)
         clock: dict[str, object] = {}
         verbose: list[str] = []
         if command == "once":  # the daemon's schedule goes by the system's clock, which is nobody's to set
-            clock = {"support.killpoints:move_clock": number * HOURS_BETWEEN_RUNS * 3600}
+            clock = {"support.killpoints:move_clock": (number * HOURS_BETWEEN_RUNS + self._more_hours) * 3600}
             verbose = ["--verbose"]
         program = self._launcher.start(
             self._folder / f"output-{number}.txt",
-            *(command, "-c", str(self._config), *verbose),
+            *(*command.split(), "-c", str(self._config), *verbose),
             prepare={**clock, **(prepare or {})},
         )
         self.programs.append(program)

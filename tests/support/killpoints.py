@@ -33,18 +33,49 @@ POINTS: Final[dict[str, tuple[str, str, str]]] = {
     "notes written, not committed": ("mailferry.ledger.store", "replay_records", "after"),
     "notes replayed, not wiped": ("mailferry.ledger.store", "SqlLedger._replay", "after"),
     "ledger closed": ("mailferry.ledger.store", "SqlLedger.close", "after"),
+    "copy not begun": ("mailferry.ledger.copies", "copy_database", "before"),
+    "copy made, not named": ("mailferry.ledger.copies", "copy_database", "after"),
+    "copy before moved away": ("mailferry.ledger.copies", "replace_file", "before"),
+    "copy named": ("mailferry.ledger.copies", "replace_file", "after"),
+    "change log begun": ("mailferry.ledger.changes", "ChangeLog.begin", "after"),
+    "change logged, not committed": ("mailferry.ledger.changes", "ChangeLog.append", "after"),
 }
 """Where a program can be killed from within: module, function, which end of the call."""
 
 
 def die_at(order: dict[str, Any]) -> None:
-    """Arrange for death at the `nth` (from 1) passage of a `point`."""
-    module_name, path, end = POINTS[order["point"]]
+    """Arrange for death at the `nth` (from 1) passage of a `point`, counted from the passage of `since` on."""
+    state = _Countdown(order["nth"], begun="since" not in order)
+    if "since" in order:
+        _wrap(order["since"], state.begin)
+    _wrap(order["point"], state.passed)
+
+
+class _Countdown:
+    """Counts passages down to the deadly one."""
+
+    def __init__(self, left: int, *, begun: bool) -> None:
+        self._left = left
+        self._begun = begun
+
+    def begin(self) -> None:
+        """Let passages count from now on."""
+        self._begun = True
+
+    def passed(self) -> None:
+        """Count one; the last one kills."""
+        self._left -= self._begun
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wrap(point: str, passed: Callable[[], None]) -> None:
+    module_name, path, end = POINTS[point]
     owner: Any = importlib.import_module(module_name)
     *outer, name = path.split(".")
     for part in outer:
         owner = getattr(owner, part)
-    setattr(owner, name, _deadly(getattr(owner, name), end, order["nth"]))
+    setattr(owner, name, _watched(getattr(owner, name), end, passed))
 
 
 def move_clock(seconds: float) -> None:
@@ -60,15 +91,10 @@ def move_clock(seconds: float) -> None:
     vars(app)["SystemClock"] = functools.partial(SystemClock, wall=moved)
 
 
-def _deadly(function: Callable[..., Any], end: str, nth: int) -> Callable[..., Any]:
-    passed = 0
-
+def _watched(function: Callable[..., Any], end: str, passed: Callable[[], None]) -> Callable[..., Any]:
     def pass_by(this_end: str) -> None:
-        nonlocal passed
         if this_end == end:
-            passed += 1
-            if passed == nth:
-                os.kill(os.getpid(), signal.SIGKILL)
+            passed()
 
     if inspect.iscoroutinefunction(function):
 
