@@ -100,7 +100,8 @@ def worlds(draw: st.DrawFn, *, lies: bool = False) -> World:
         st.lists(st.none() | st.sampled_from(UIDLS), min_size=len(there), max_size=len(there))
     )
     if draw(st.booleans()):  # most servers are not that bad
-        uidls = list(draw(st.permutations([*UIDLS, *(Uidl(b"n%d" % n) for n in range(8))])))[: len(there)]
+        some: list[Uidl | None] = [*UIDLS, *(Uidl(b"n%d" % n) for n in range(8))]
+        uidls = draw(st.permutations(some))[: len(there)]
     listed = [
         ListedMessage(n, draw(st.integers(10, 16)) if lies else m.size, uidl)
         for n, (m, uidl) in enumerate(zip(there, uidls, strict=True), 1)

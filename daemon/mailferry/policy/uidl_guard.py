@@ -52,11 +52,13 @@ class Abilities:
         has_top: whether the server shows headers alone.
         max_size_octets: what is listed larger is not fetched; 0 for no limit.
         avoid: message numbers that are not to be asked for (they broke a session).
+        may_fetch: whether contents may be fetched at all.
     """
 
     has_top: bool
     max_size_octets: int = 0
     avoid: Collection[int] = frozenset()
+    may_fetch: bool = True
 
     def first_look(self, listed: ListedMessage) -> list[Look]:
         """Return the cheapest look at a message that there is, if any."""
@@ -67,7 +69,8 @@ class Abilities:
     def full_look(self, listed: ListedMessage) -> list[Look]:
         """Return a look at the content, if it may be fetched."""
         too_large = 0 < self.max_size_octets < listed.size_octets
-        return [] if too_large or listed.message_number in self.avoid else [Look(listed, whole=True)]
+        forbidden = too_large or not self.may_fetch or listed.message_number in self.avoid
+        return [] if forbidden else [Look(listed, whole=True)]
 
 
 @dataclass(slots=True)
@@ -139,6 +142,7 @@ class UidlGuard:
         self._listed_uidls: set[Uidl] = set()
         self._seen: dict[int, Fingerprint] = {}
         self._shows_something = bool(messages)
+        self._left_open = False
         self._sort(messages)
 
     def _sort(self, messages: Sequence[ListedMessage]) -> None:
@@ -208,25 +212,24 @@ class UidlGuard:
     def _look_at_fresh(self) -> Generator[list[Look], Seen, None]:
         # With as much out of sight as in it, sizes may have changed with the unique-ids.
         suspicious = len(self.pool) >= len(self._sure) + len(self._confirmed)
-        looks: list[Look] = []
-        for listed in self._fresh:
-            if listed.message_number not in self._seen:
-                looks += self._looks_at_fresh(listed, suspicious=suspicious)
-        yield from self._look(looks)
-        unclear = [
-            listed
-            for listed in self._fresh
-            if (seen := self._seen.get(listed.message_number)) is not None and self.pool.wants_content(seen)
-        ]
+        concerned = [listed for listed in self._fresh if self._may_be_known(listed, suspicious=suspicious)]
+        unseen = [listed for listed in concerned if listed.message_number not in self._seen]
+        yield from self._look(look for listed in unseen for look in self._first(listed))
+        unclear = [listed for listed in concerned if self._is_open(listed)]
         yield from self._look(look for listed in unclear for look in self._abilities.full_look(listed))
+        self._left_open = any(self._is_open(listed) for listed in unclear)
 
-    def _looks_at_fresh(self, listed: ListedMessage, *, suspicious: bool) -> list[Look]:
-        may_be_known = self.pool.recognisable and (suspicious or self.pool.has_size(listed.size_octets))
-        if listed.uidl in self._listed_uidls:
-            return self._first(listed) if may_be_known else []
-        if self._abilities.has_top or self.pool.recognisable:
-            return self._first(listed)
-        return []  # all are new: fetched once, and named on arrival
+    def _may_be_known(self, listed: ListedMessage, *, suspicious: bool) -> bool:
+        """Whether a fresh message may be a known one, or needs a look to be named at all."""
+        if listed.uidl not in self._listed_uidls:
+            # While nothing is out of sight all are new, and without TOP named on arrival.
+            return self._abilities.has_top or self.pool.recognisable
+        return self.pool.recognisable and (suspicious or self.pool.has_size(listed.size_octets))
+
+    def _is_open(self, listed: ListedMessage) -> bool:
+        """Whether what was seen of a message does not tell if it is a known one."""
+        seen = self._seen.get(listed.message_number)
+        return seen is None or self.pool.wants_content(seen)
 
     def _first(self, listed: ListedMessage) -> list[Look]:
         return self._abilities.first_look(listed)
@@ -293,7 +296,7 @@ class UidlGuard:
 
     def _dismiss(self, decision: _Decision, *, certain: bool) -> None:
         """Say what becomes of the rows that nobody has claimed."""
-        proven = certain and not self._held
+        proven = certain and not self._held and not self._left_open
         for entry in self.pool.unclaimed():
             if entry.message.message_id in self._displaced:
                 decision.make_way(entry, deletion_certain=proven)

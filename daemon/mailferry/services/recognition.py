@@ -109,9 +109,8 @@ class Recognition:
             Exception: the session's failure, when it died meanwhile.
         """
         messages = self._listing.messages
-        abilities = Abilities(
-            self._session.traits.has_top, self._policy.max_size_octets, self._to_avoid(known)
-        )
+        has_top, max_size = self._session.traits.has_top, self._policy.max_size_octets
+        abilities = Abilities(has_top, max_size, self._to_avoid(known), self._may_fetch())
         self._guard = guard = UidlGuard(messages, known, abilities)
         steps = guard.judge()
         seen: Seen | None = None
@@ -143,6 +142,16 @@ class Recognition:
     def blame(self, listed: ListedMessage) -> Trouble | None:
         """Take note that a message could not be had and that no row can say so."""
         return self.troubles.blame(listed.message_number, self._around.clock(), self._around.chance())
+
+    def _may_fetch(self) -> bool:
+        """Whether a content may be fetched only to be looked at.
+
+        Not from a server that takes what was fetched for delivered (RFC 2449 s.6.7,
+        EXPIRE 0), and not while there is nowhere to deliver to.
+        """
+        destinations = self._around.destinations
+        has_open_way = any(destinations[name].available for name in self._policy.destinations)
+        return has_open_way and self._session.traits.expire_days != 0
 
     def _circumstances(self, *, complete: bool = True) -> Circumstances:
         now = self._around.clock()

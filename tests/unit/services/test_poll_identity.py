@@ -137,17 +137,21 @@ async def test_a_server_that_refuses_uidl_once_has_nothing_relayed_again(*, top:
     assert len(rig.to["office"].submitted) == 2
 
 
+@pytest.mark.parametrize("refused", [{("top", 1)}, {("top", 1), ("retr", 1)}], ids=["TOP", "TOP and RETR"])
 @timeless
-async def test_a_header_that_top_does_not_show_is_fetched_and_nothing_is_called_gone() -> None:
+async def test_a_header_that_top_does_not_show_is_fetched_and_if_not_that_nothing_vanishes(
+    refused: set[tuple[str, int]],
+) -> None:
     rig = rig_without(mail("u1"), mail("u2"), top=True, keep=True)
     await rig.run_poll()
     rig.maildrop.mails.pop(0)
-    rig.maildrop.refuses.add(("top", 1))
+    rig.maildrop.refuses |= refused
     rig.effects.clear()
     report = await rig.run_poll()
-    assert rig.did("retr", "submit") == ["retr u2"]
+    assert rig.did("retr", "submit")[:2] == ["retr u2", "retr u2"][: len(refused)]
     assert (report.failure, report.relayed) == (None, 0)
-    assert {m.state for m in rig.ledger.messages.values()} == {MessageState.ACCEPTED}
+    states = sorted(str(m.state) for m in rig.ledger.messages.values())
+    assert states == (["accepted", "missing"] if len(refused) == 1 else ["accepted", "accepted"])
 
 
 @timeless

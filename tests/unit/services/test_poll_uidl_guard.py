@@ -17,6 +17,7 @@ from mailferry.model import (
     MessageState,
     PermanentFailure,
     Scope,
+    Uidl,
 )
 from mailferry.policy.plan import Oversize, Retention
 from mailferry.policy.vanishing import MISSING_SECONDS
@@ -584,7 +585,7 @@ async def test_a_ledger_that_cannot_adopt_relays_nothing() -> None:
 
 
 @timeless
-async def test_a_header_that_top_refuses_is_recognised_by_its_content_on_arrival() -> None:
+async def test_a_message_whose_header_top_refuses_is_recognised_by_its_content() -> None:
     rig = keeping(*mails(3))
     await rig.run_poll()
     renumber(rig)
@@ -609,7 +610,7 @@ async def test_a_message_that_could_not_be_fetched_while_it_was_renumbered_is_re
     assert len(rig.to["office"].submitted) == 3
     live = {row.uidl: row for row in rig.ledger.messages.values() if row.state is not MessageState.GONE}
     assert sorted(live) == [b"n1", b"n2", b"n3"]
-    assert live[b"n2"].subject == "u2"
+    assert live[Uidl(b"n2")].subject == "u2"
 
 
 @timeless
@@ -667,3 +668,54 @@ async def test_a_message_above_the_limit_is_never_fetched_to_be_compared() -> No
     rig.effects.clear()
     report = await rig.run_poll()
     assert (rig.did("retr"), report.failure, report.skipped) == ([], None, 1)
+
+
+@timeless
+async def test_nothing_is_fetched_to_be_compared_while_there_is_no_way_to_deliver_it() -> None:
+    rig = keeping(*mails(3), top=False)
+    await rig.run_poll()
+    renumber(rig)
+    rig.to["office"].available = False
+    rig.effects.clear()
+    assert (await rig.run_poll()).failure is None
+    assert rig.did("retr", "submit") == []
+    rig.to["office"].available = True
+    assert (await rig.run_poll()).relayed == 0
+    assert rig.ledger.states() == {f"n{n}": "accepted" for n in (1, 2, 3)}
+
+
+@timeless
+async def test_a_server_that_deletes_what_was_fetched_is_asked_for_no_content_twice() -> None:
+    """RFC 2449 s.6.7, EXPIRE 0: what is fetched only to be looked at might be lost at QUIT."""
+    rig = keeping(*mails(3), top=False)
+    await rig.run_poll()
+    rig.maildrop.traits = replace(rig.maildrop.traits, expire_days=0)
+    renumber(rig)
+    rig.effects.clear()
+    report = await rig.run_poll()
+    assert (report.failure, report.relayed) == (None, 0)  # recognised on arrival
+    assert rig.did("retr", "submit") == ["retr n1", "retr n2", "retr n3"]
+    assert rig.ledger.states() == {f"n{n}": "accepted" for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("hindrance", ["route down", "RETR refused"])
+@timeless
+async def test_a_deletion_is_not_believed_while_a_message_was_not_looked_at(hindrance: str) -> None:
+    rig = Rig(*mails(3))
+    rig.maildrop.traits = replace(rig.maildrop.traits, has_top=False)
+    rig.maildrop.quit_confirms = rig.maildrop.quit_deletes = False
+    await rig.run_poll()
+    rig.maildrop.quit_confirms = rig.maildrop.quit_deletes = True
+    renumber(rig)
+    rig.to["office"].available = hindrance != "route down"
+    if hindrance == "RETR refused":
+        rig.maildrop.refuses |= {("retr", n) for n in (1, 2, 3)}
+    assert (await rig.run_poll()).failure is None
+    assert {str(row.state) for row in rig.ledger.messages.values()} <= {"delete-pending", "deferred"}
+    rig.to["office"].available = True
+    rig.maildrop.refuses.clear()
+    rig.clock.base += 3600
+    report = await rig.run_poll()
+    assert (report.failure, report.relayed, len(rig.to["office"].submitted)) == (None, 0, 3)
+    await rig.run_poll()
+    assert rig.maildrop.mails == []
