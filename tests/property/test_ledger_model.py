@@ -1,4 +1,4 @@
-"""A ledger under notes, commits, crashes and restarts equals a dictionary."""
+"""A ledger under notes, commits, crashes, losses and restarts equals a dictionary, whatever the clock does."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mailferry.ledger.rows import RecordKey, record_key
 from mailferry.model import LedgerRecord, MessageState
 from support.ledger_contract import ALICE, delivery, message
 
-# (what, which message, with its delivery?); the clock rises with every step.
+WHAT = ["note", "save", "note and save", "order", "kill", "restart", "gone", "prune", "copy"]
+LOSSES = {"the ledger is lost": ("", "-wal"), "its log is lost": ("-wal",), "its file is lost": ("",)}
+# (what, which message, with its delivery?, what the clock says: it jumps to and fro).
 STEP = st.tuples(
-    st.sampled_from(["note", "save", "note and save", "order", "kill", "restart", "gone", "prune"]),
-    st.integers(1, 4),
-    st.booleans(),
+    st.sampled_from([*WHAT, *LOSSES]), st.integers(1, 4), st.booleans(), st.integers(1, 9).map(float)
 )
 
 
@@ -32,28 +32,36 @@ class Model:
     """What must be there now, and what must be there after a crash."""
 
     rows: dict[RecordKey, LedgerRecord] = field(default_factory=dict)
-    noted: dict[RecordKey, LedgerRecord] = field(default_factory=dict)
-    held: list[Sequence[LedgerRecord]] = field(default_factory=list)
+    noted: dict[RecordKey, tuple[int, LedgerRecord]] = field(default_factory=dict)
+    held: list[tuple[int, Sequence[LedgerRecord]]] = field(default_factory=list)
     """Orders that the stopped thread has not seen."""
+    notes: int = 0
+    knows: dict[RecordKey, int] = field(default_factory=dict)
+    """How many notes there had been when the row was ordered."""
 
-    def write(self, records: Sequence[LedgerRecord]) -> None:
-        self.rows |= {record_key(record): record for record in records}
+    def write(self, records: Sequence[LedgerRecord], notes: int | None = None) -> None:
+        for record in records:
+            self.rows[record_key(record)] = record
+            self.knows[record_key(record)] = self.notes if notes is None else notes
 
     def note(self, records: Sequence[LedgerRecord]) -> None:
-        self.noted |= {record_key(record): record for record in records}
+        self.notes += 1
+        self.noted |= {record_key(record): (self.notes, record) for record in records}
+
+    def hold(self, records: Sequence[LedgerRecord]) -> None:
+        self.held.append((self.notes, records))
 
     def go_on(self) -> None:
-        for records in self.held:
-            self.write(records)
+        for notes, records in self.held:
+            self.write(records, notes)
         self.held.clear()
 
     def recover(self) -> None:
-        """Forget orders, keep receipts: the clock rises, so the later of two is the newer."""
+        """Forget orders, keep receipts that are younger than the row; no clock is asked."""
         self.held.clear()
-        for key, record in self.noted.items():
-            stored = self.rows.get(key)
-            if stored is None or record.updated_at >= stored.updated_at:  # type: ignore[union-attr]  # no standings here
-                self.rows[key] = record
+        for key, (number, record) in self.noted.items():
+            if key not in self.rows or number > self.knows[key]:
+                self.write([record], number)
         self.noted.clear()
 
 
@@ -89,13 +97,15 @@ class Rig:
             self.held = None
         self.model.go_on()
 
-    async def kill(self) -> None:
-        """Copy the files while the thread stands still, then start from the copy."""
+    async def kill(self, lost: Sequence[str] = ()) -> None:
+        """Copy the files while the thread stands still, lose some, then start from the rest."""
         await self.hold()
         copy = Path(tempfile.mkdtemp(dir=self.directory.parent))
         for file in self.directory.glob("ledger.*"):
             if not file.name.endswith("-shm"):
                 shutil.copy(file, copy)
+        for suffix in lost:
+            (copy / f"ledger.sqlite3{suffix}").unlink(missing_ok=True)
         self.gate.set()
         await self.ledger.close()
         self.held, self.directory = None, copy
@@ -109,15 +119,21 @@ class Rig:
         await self.start()
 
     async def step(self, what: str, records: Sequence[LedgerRecord]) -> None:
-        if what in {"kill", "restart"}:
-            await (self.kill() if what == "kill" else self.restart())
+        if what == "restart":
+            await self.restart()
+        elif what == "kill" or what in LOSSES:
+            await self.kill(LOSSES.get(what, ()))
+        elif what == "copy":
+            await self.go_on()
+            assert self.ledger._worker is not None
+            await self.ledger._keeper.make(self.ledger._worker)
         elif what == "prune":
             await self.go_on()
             assert await self.ledger.prune(0.0) == 0
         elif what == "order":
             await self.hold()
             self.ledger.commit(records, lambda error: None)
-            self.model.held.append(records)
+            self.model.hold(records)
         else:
             await self.write(what, records)
 
@@ -145,7 +161,7 @@ class Rig:
         }
 
 
-async def play(steps: list[tuple[str, int, bool]], empty_ledger: Path) -> None:
+async def play(steps: list[tuple[str, int, bool, float]], empty_ledger: Path) -> None:
     with tempfile.TemporaryDirectory() as base:
         directory = Path(base) / "first"
         directory.mkdir()
@@ -153,12 +169,11 @@ async def play(steps: list[tuple[str, int, bool]], empty_ledger: Path) -> None:
             shutil.copy(file, directory)
         rig = Rig(directory, Model())
         await rig.start()
-        for time, (what, number, with_delivery) in enumerate(steps, 1):
-            records: list[LedgerRecord] = [message(number, updated_at=float(time))]
-            if what == "gone":
-                records = [replace(message(number, updated_at=float(time)), state=MessageState.GONE)]
+        for turn, (what, number, with_delivery, time) in enumerate(steps):
+            state = MessageState.GONE if what == "gone" else MessageState.ACCEPTED
+            records: list[LedgerRecord] = [message(number, state=state, updated_at=time)]
             if with_delivery:
-                records.append(delivery(number, updated_at=float(time)))
+                records.append(replace(delivery(number, updated_at=time), receipt=f"{turn}"))
             await rig.step(what, records)
         await rig.check()
         await rig.kill()
@@ -181,5 +196,5 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=25, deadline=None)
 @given(steps=st.lists(STEP, max_size=12))
-def test_a_ledger_equals_a_dictionary(steps: list[tuple[str, int, bool]], empty_ledger: Path) -> None:
+def test_a_ledger_equals_a_dictionary(steps: list[tuple[str, int, bool, float]], empty_ledger: Path) -> None:
     asyncio.run(play(steps, empty_ledger))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -130,7 +130,9 @@ class ChangeLog:
 
     def _take_back(self) -> None:
         if self._whole_octets is not None:
-            os.ftruncate(self._fd, self._whole_octets)
+            # What stays behind if that fails does no harm: it is no frame, or says what nearly was.
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._whole_octets)
             self.size_octets = self._whole_octets
 
     def sync_in_time(self) -> None:

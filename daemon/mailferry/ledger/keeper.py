@@ -28,7 +28,7 @@ MOST_LOG_OCTETS: Final = 32 << 20
 """A log as long as a quarter of its ledger, within these: to make a copy costs as much as the
 ledger is long, to read a log one second for 15 MB."""
 BURDEN: Final = 8
-"""How many times as long as that a log may become when no copy can be made."""
+"""How many times as long as that the logs may become when no copy can be made."""
 MAXIMUM_AGE_SECONDS: Final = 24 * 3600.0
 RETRY_SECONDS: Final = 600.0
 
@@ -43,14 +43,15 @@ class CopyKeeper:
         self._limit = LEAST_LOG_OCTETS
         self._not_before = 0.0
         self._begun_anew = False
-        """Whether the present log begins later than the present copy."""
+        """Whether the present log was begun for a copy that could not be made yet."""
         self._task: asyncio.Task[None] | None = None
 
     def due(self) -> bool:
         """Whether a copy should be made now."""
         if self._task is not None or time.monotonic() < self._not_before:
             return False
-        return self._log.path is None or self._log.size_octets >= self._limit or self._is_old()
+        long = self._log.size_octets >= self._limit
+        return self._begun_anew or self._log.path is None or long or self._is_old()
 
     def start_if_due(self, worker: SqlWorker) -> None:
         """Begin a copy that nobody waits for, if one is due."""
@@ -73,13 +74,17 @@ class CopyKeeper:
         except StoreError as error:
             self._not_before = time.monotonic() + RETRY_SECONDS
             self._emit(LedgerCopyFailed(error=str(error)))
-            if self._log.size_octets >= BURDEN * self._limit:
-                await worker.call(self._log.give_up)
-                self._begun_anew = False
+            await worker.call(self._relieve)
             return
         self._begun_anew = False
         self._limit = min(max(octets // 4, LEAST_LOG_OCTETS), MOST_LOG_OCTETS)
         self._emit(LedgerCopied(duration_seconds=time.perf_counter() - started, size_octets=octets))
+
+    def _relieve(self) -> None:
+        """Give the logs up if they are a burden; on the worker's thread."""
+        if sum(log.stat().st_size for log in self._files.logs()) >= BURDEN * self._limit:
+            self._log.give_up()
+            self._begun_anew = False
 
     async def _run(self, worker: SqlWorker) -> None:
         try:

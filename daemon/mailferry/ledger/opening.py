@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import Engine
 
+from mailferry.errors import StoreError
+from mailferry.ledger.changes import read_chain
 from mailferry.ledger.copies import copy_database, replace_file
 from mailferry.ledger.files import LedgerFiles, remove_database
 from mailferry.ledger.migrate import migrate, stored_version
 from mailferry.ledger.rebuild import Rebuilt, rebuild
 from mailferry.ledger.schema import HEAD
-from mailferry.ledger.soundness import examine
+from mailferry.ledger.soundness import Finding, examine
 from mailferry.ledger.sqlite import connect
 
 
@@ -38,7 +41,11 @@ def open_database(files: LedgerFiles, told: Callable[[Rebuilt], None]) -> Engine
         told(rebuild(files, finding.damage))
     elif finding.damage:
         _create(files)
-    elif database.stat().st_mode & 0o077:
+    elif _is_outdated(files, finding):
+        # Whole, and of yesterday: whoever put it there knew less than the copy does.
+        with suppress(StoreError):  # then it is the best there is, and the log says what it lacks
+            told(rebuild(files, "is older than the log of changes beside it"))
+    if database.stat().st_mode & 0o077:
         database.chmod(0o600)  # subjects and addresses are nobody else's business
     engine = connect(database)
     try:
@@ -47,6 +54,14 @@ def open_database(files: LedgerFiles, told: Callable[[Rebuilt], None]) -> Engine
         engine.dispose()
         raise
     return engine
+
+
+def _is_outdated(files: LedgerFiles, finding: Finding) -> bool:
+    """Whether changes are known that the ledger lacks, and others missing that lead to them."""
+    if finding.sequence is None:
+        return False
+    chain = read_chain(files.logs())
+    return chain.last > finding.sequence and not chain.complete_from(finding.sequence)
 
 
 def _upgrade(engine: Engine, files: LedgerFiles) -> None:

@@ -118,7 +118,7 @@ def _look_at(copy: Path) -> Finding:
         finding = examine(copy, alone=False)
     except (sqlite3.Error, OSError) as error:
         return Finding(f"cannot be read ({error})")
-    if not finding.damage and (finding.version != HEAD or finding.sequence is None):
+    if not finding.damage and (finding.sequence is None or (finding.version or "") > HEAD):
         return replace(finding, damage=f"has tables of version {finding.version}")
     return finding
 

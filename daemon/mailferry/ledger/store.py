@@ -217,10 +217,10 @@ class SqlLedger:
         if joined.missing:
             self._emit(LedgerFailed(error=f"{self._place}: {joined.missing}"))
         self._journal.clear()
-        if not joined.fits or any(one.source != self._files.copies[0] for one in rebuilt):
-            await self._keeper.make(worker)
         with suppress(StoreError):  # `known_messages` asks again, and then it counts
             await worker.call(self._reserve.take)
+        if not joined.fits or any(one.source != self._files.copies[0] for one in rebuilt):
+            await self._keeper.make(worker)
 
     async def _release(self) -> None:
         worker, self._worker = self._worker, None

@@ -16,6 +16,7 @@ from mailferry.events import Event, LedgerCopied, LedgerFailed, LedgerRecovered,
 from mailferry.ledger import HistoryFilter, SqlLedger, open_ledger, open_writer
 from mailferry.ledger.changes import read_chain
 from mailferry.ledger.files import LedgerFiles
+from mailferry.ledger.schema import VERSION_TABLE
 from mailferry.model import KnownMessage, MessageState, Uidl
 from support.ledger_contract import ALICE, delivery, message, standing
 
@@ -174,6 +175,19 @@ async def test_the_older_copy_serves_when_the_newer_is_bad(filled: Path) -> None
     assert told(events, LedgerCopied)  # a good one is made at once
 
 
+async def test_a_copy_from_before_an_upgrade_serves(filled: Path) -> None:
+    before = await contents(filled)
+    files = files_of(filled)
+    copy = sqlite3.connect(files.copies[0])
+    for column in ("last_attempt_at", "last_reply"):
+        copy.execute(f"ALTER TABLE standing DROP COLUMN {column}")
+    copy.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
+    copy.commit()
+    copy.close()
+    files.database.unlink()
+    assert await contents(filled) == before
+
+
 async def test_without_a_good_copy_the_start_is_refused_in_words(filled: Path) -> None:
     files = files_of(filled)
     files.database.unlink()
@@ -277,6 +291,7 @@ async def test_a_ledger_that_lacks_changes_that_nobody_knows_is_told_of(filled: 
     logs = files.logs()
     assert len(logs) == 2
     logs[0].unlink()
+    files.copies[0].unlink()
     events: list[Event] = []
     await contents(filled, events)
     (event,) = told(events, LedgerFailed)
@@ -284,6 +299,21 @@ async def test_a_ledger_that_lacks_changes_that_nobody_knows_is_told_of(filled: 
     events.clear()
     await contents(filled, events)
     assert not events
+
+
+async def test_a_lost_write_ahead_log_older_than_all_logs_is_no_loss(
+    ledger: SqlLedger, state_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Found by the model: nothing but the copies knows of the row then."""
+    await ledger.save([message(1)])
+    assert ledger._worker is not None
+    await ledger._keeper.make(ledger._worker)
+    await ledger._keeper.make(ledger._worker)
+    killed = tmp_path_factory.mktemp("killed")
+    for file in listed(state_dir, "ledger.*"):
+        if not file.name.endswith(("-shm", "-wal")):
+            shutil.copy(file, killed)
+    assert await contents(killed) == [KnownMessage(message(1))]
 
 
 async def test_a_log_that_lost_its_end_leads_to_a_new_copy(filled: Path) -> None:
