@@ -76,7 +76,7 @@ class Application:
             self.registry,
             maildrops=list(self._maildrops),
             destinations=[name for name, d in settings.destination.items() if d.enabled],
-            etrn_nodes=[node for etrn in settings.etrn.values() if etrn.enabled for node in etrn.nodes],
+            etrn_nodes=[(name, node) for name, e in settings.etrn.items() if e.enabled for node in e.nodes],
             version=__version__,
         )
         self._board = self._notice_board()

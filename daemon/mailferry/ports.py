@@ -26,6 +26,7 @@ from mailferry.model import (
     StandingRecord,
     Uidl,
 )
+from mailferry.protocol.smtp_replies import SmtpReply
 
 Emit = Callable[[Event], None]
 """Tells logs and metrics what happened; never raises, never blocks."""
@@ -197,3 +198,64 @@ class MaildropConnector(Protocol):
             ProtocolError: the peer does not speak POP3.
             SecretError: the password could not be read.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class EtrnTraits:
+    """What a server offers for ETRN, and how we stand with it.
+
+    Attributes:
+        offered: whether it says in EHLO that it knows ETRN (RFC 1985 s.3).
+        protected: whether TLS is in force; `offers_tls` whether it could be.
+        logged_in: whether we have logged in; `offers_auth` whether we could.
+    """
+
+    offered: bool
+    protected: bool
+    logged_in: bool
+    offers_tls: bool = False
+    offers_auth: bool = False
+
+
+class EtrnSession(Protocol):
+    """One SMTP session for ETRN requests, one at a time."""
+
+    @property
+    def traits(self) -> EtrnTraits:
+        """What the server offers."""
+
+    async def ask(self, node: str) -> SmtpReply:
+        """Ask for a node's mail.
+
+        Raises:
+            HopError: the server has ended the session.
+            TransportError: the link failed.
+            ProtocolError: the answer is none; or the node cannot be sent as it is.
+        """
+
+    async def quit(self) -> None:
+        """End the session in good order; never raises, never takes long."""
+
+    def abort(self) -> None:
+        """Drop the link. Safe to call twice."""
+
+
+class EtrnConnector(Protocol):
+    """Opens sessions to one server that is asked with ETRN."""
+
+    async def open(self) -> EtrnSession:
+        """Connect, protect, log in.
+
+        Raises:
+            TransportError: no connection, no TLS.
+            HopError: the server refused greeting, EHLO, STARTTLS or AUTH.
+            ProtocolError: the peer does not speak SMTP.
+            SecretError: the password could not be read.
+        """
+
+
+class Listener(Protocol):
+    """Our own mail server, to which the mail will come that a request releases."""
+
+    async def trouble(self) -> str:
+        """Return why it would take no mail now, empty when it would; never raises, takes seconds at most."""

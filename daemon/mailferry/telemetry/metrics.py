@@ -25,9 +25,10 @@ from prometheus_client import (
 from mailferry import events
 from mailferry.events import Event
 from mailferry.model import StandingKind, StandingRecord
+from mailferry.policy.etrn import ACCEPTED, EtrnResult, is_silent
 from mailferry.policy.poll_result import PollResult
 from mailferry.ports import Clock
-from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome
+from mailferry.telemetry.results import DeliveryOutcome, MessageOutcome
 from mailferry.telemetry.series import (
     DaemonSeries,
     DestinationFamilies,
@@ -54,7 +55,7 @@ class Metrics:
         *,
         maildrops: Sequence[str],
         destinations: Sequence[str],
-        etrn_nodes: Sequence[str],
+        etrn_nodes: Sequence[tuple[str, str]],
         version: str,
         clock: Clock = time.time,
     ) -> None:
@@ -69,7 +70,7 @@ class Metrics:
         self._destinations = {
             name: DestinationSeries(self._destination_families, name) for name in destinations
         }
-        self._etrn_nodes = {name: EtrnSeries(self._etrn_families, name) for name in etrn_nodes}
+        self._etrn_nodes = {each: EtrnSeries(self._etrn_families, *each) for each in etrn_nodes}
         self._handlers = self._dispatch_table()
         self._daemon.start_time.set(clock())
         for protocol in ("pop3", "smtp"):
@@ -98,8 +99,15 @@ class Metrics:
                 series.last_failure.set(min(standing.last_error_at or 0.0, now))
             elif standing.kind is StandingKind.DESTINATION and standing.name in self._destinations:
                 self._destinations[standing.name].last_success.set(success)
-            elif standing.kind is StandingKind.ETRN and standing.name in self._etrn_nodes:
-                self._etrn_nodes[standing.name].last_success.set(success)
+            elif standing.kind is StandingKind.ETRN:
+                self._restore_node(standing, success)
+
+    def _restore_node(self, standing: StandingRecord, success: float) -> None:
+        etrn, _, node = standing.name.partition("/")
+        series = self._etrn_nodes.get((etrn, node))
+        if series is not None:
+            series.last_success.set(success)
+            series.silent.set(int(is_silent(standing.last_error)))
 
     # -- gauges that are read when somebody looks: from the scrape's thread, so they must only read
 
@@ -151,17 +159,24 @@ class Metrics:
         for family in (families.pauses, families.up, families.last_success, families.message_age):
             drop_children(family, name)
 
-    def add_etrn_node(self, name: str) -> None:
+    def add_etrn_node(self, etrn: str, node: str) -> None:
         """Create an ETRN node's series; nothing happens when they exist."""
-        if name not in self._etrn_nodes:
-            self._etrn_nodes[name] = EtrnSeries(self._etrn_families, name)
+        self._etrn_node(etrn, node)
 
-    def remove_etrn_node(self, name: str) -> None:
+    def remove_etrn_node(self, etrn: str, node: str) -> None:
         """Drop an ETRN node's series."""
-        if self._etrn_nodes.pop(name, None) is None:
+        if self._etrn_nodes.pop((etrn, node), None) is None:
             return
-        drop_children(self._etrn_families.requests, name, *EtrnResult)
-        drop_children(self._etrn_families.last_success, name)
+        families = self._etrn_families
+        drop_children(families.requests, (etrn, node), *EtrnResult)
+        for family in (families.last_success, families.pending, families.silent):
+            drop_children(family, (etrn, node))
+
+    def _etrn_node(self, etrn: str, node: str) -> EtrnSeries:
+        series = self._etrn_nodes.get((etrn, node))
+        if series is None:
+            series = self._etrn_nodes[etrn, node] = EtrnSeries(self._etrn_families, etrn, node)
+        return series
 
     def _maildrop(self, name: str) -> MaildropSeries:
         # Events carry configured names only, so making a missing one is no door for a peer.
@@ -196,6 +211,11 @@ class Metrics:
             events.QuarantineFailed: self._quarantine_failed,
             events.RoutePaused: self._route_paused,
             events.RouteResumed: self._route_resumed,
+            events.EtrnAnswered: self._etrn_answered,
+            events.EtrnUnanswered: self._etrn_unanswered,
+            events.EtrnAcceptedButSilent: self._etrn_silent,
+            events.EtrnPendingButSilent: self._etrn_silent,
+            events.EtrnMailCame: self._etrn_mail_came,
             events.LedgerCommitted: self._ledger_committed,
             events.LedgerFailed: self._ledger_failed,
             events.LedgerRestored: self._ledger_restored,
@@ -271,6 +291,26 @@ class Metrics:
 
     def _route_resumed(self, event: events.RouteResumed) -> None:
         self._destination(event.destination).up.set(1)
+
+    def _etrn_answered(self, event: events.EtrnAnswered) -> None:
+        series = self._etrn_node(event.etrn, event.node)
+        self._count_request(series, event.result)
+        series.pending.set(event.pending)
+        if event.result in ACCEPTED:
+            series.last_success.set(self._clock())
+
+    def _etrn_unanswered(self, event: events.EtrnUnanswered) -> None:
+        self._count_request(self._etrn_node(event.etrn, event.node), event.result)
+
+    def _count_request(self, series: EtrnSeries, result: str) -> None:
+        counter = series.results.get(result)
+        (counter if counter is not None else series.results[EtrnResult.INTERNAL_ERROR]).inc()
+
+    def _etrn_silent(self, event: events.EtrnAcceptedButSilent | events.EtrnPendingButSilent) -> None:
+        self._etrn_node(event.etrn, event.node).silent.set(1)
+
+    def _etrn_mail_came(self, event: events.EtrnMailCame) -> None:
+        self._etrn_node(event.etrn, event.node).silent.set(0)
 
     def _ledger_committed(self, event: events.LedgerCommitted) -> None:
         self._daemon.commit_duration.observe(event.duration_seconds)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from mailferry.policy.etrn import EtrnResult
 from mailferry.policy.poll_result import PollResult
-from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome
+from mailferry.telemetry.results import DeliveryOutcome, MessageOutcome
 
 POLL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 AGE_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
@@ -124,33 +125,41 @@ class DestinationSeries:
 
 
 class EtrnFamilies:
-    """The series with a `node` label."""
+    """The series with the labels `etrn` and `node`: two servers may queue for one node."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"mailferry_{name}", text, ["etrn", "node"], registry=registry)
+
         self.requests = Counter(
             "mailferry_etrn_requests_total",
             "ETRN requests, by how they ended.",
-            ["node", "result"],
+            ["etrn", "node", "result"],
             registry=registry,
         )
-        self.last_success = Gauge(
-            "mailferry_last_successful_etrn_timestamp_seconds",
-            "When an ETRN request was last accepted; 0 when never.",
-            ["node"],
-            registry=registry,
+        self.last_success = gauge(
+            "last_successful_etrn_timestamp_seconds", "When an ETRN request was last accepted; 0 when never."
+        )
+        self.pending = gauge(
+            "etrn_pending_messages", "Messages that the server said it would send (253), at the last answer."
+        )
+        self.silent = gauge(
+            "etrn_silent", "1 when a request was accepted and no mail came within silent_after."
         )
 
 
 class EtrnSeries:
     """The children of one ETRN node."""
 
-    __slots__ = ("last_success", "results")
+    __slots__ = ("last_success", "pending", "results", "silent")
 
-    def __init__(self, families: EtrnFamilies, name: str) -> None:
+    def __init__(self, families: EtrnFamilies, etrn: str, node: str) -> None:
         self.results: dict[str, Counter] = {
-            str(word): families.requests.labels(name, word) for word in EtrnResult
+            str(word): families.requests.labels(etrn, node, word) for word in EtrnResult
         }
-        self.last_success = families.last_success.labels(name)
+        self.last_success = families.last_success.labels(etrn, node)
+        self.pending = families.pending.labels(etrn, node)
+        self.silent = families.silent.labels(etrn, node)
 
 
 class DaemonSeries:
@@ -197,9 +206,10 @@ class DaemonSeries:
         )
 
 
-def drop_children(family: MetricWrapperBase, name: str, *words: str) -> None:
+def drop_children(family: MetricWrapperBase, name: str | tuple[str, ...], *words: str) -> None:
     """Remove a name's children from a family: the one child, or one per word."""
+    labels = (name,) if isinstance(name, str) else name
     if not words:
-        family.remove(name)
+        family.remove(*labels)
     for word in words:
-        family.remove(name, word)
+        family.remove(*labels, word)

@@ -14,14 +14,16 @@ from prometheus_client.exposition import generate_latest
 
 from mailferry import events
 from mailferry.model import StandingKind, StandingRecord
+from mailferry.policy.etrn import EtrnResult
 from mailferry.policy.poll_result import PollResult
 from mailferry.telemetry.metrics import Metrics
 from mailferry.telemetry.reference import event_classes
-from mailferry.telemetry.results import DeliveryOutcome, EtrnResult, MessageOutcome
+from mailferry.telemetry.results import DeliveryOutcome, MessageOutcome
 
 NOW = 1_800_000_000.0
 UNCOUNTED = {
     "daemon.started", "daemon.stopping", "daemon.stopped", "poll.started", "poll.failed", "maildrop.recovered",
+    "etrn.delayed", "etrn.refused", "etrn.recovered", "etrn.postponed", "etrn.failed", "etrn.unusable", "etrn.resumed",
     "maildrop.fault_reported", "route.probe_failed", "route.auth_rejected", "ledger.recovered", "wire.traced",
 }  # fmt: skip
 """Events that no series counts, each on purpose; a new event must choose."""
@@ -44,7 +46,7 @@ def metrics(registry: CollectorRegistry) -> Metrics:
         registry,
         maildrops=["alice", "bob"],
         destinations=["office", "vault"],
-        etrn_nodes=["rnd.example.org"],
+        etrn_nodes=[("head-office", "rnd.example.org")],
         version="1.2.3",
         clock=lambda: NOW,
     )
@@ -67,6 +69,7 @@ ABOUT: dict[str, Any] = {
     "maildrop": "alice", "poll_id": "p", "uidl": "u", "size_octets": 512, "sender": "", "recipient": "",
     "subject": "",
 }  # fmt: skip
+NODE = {"etrn": "head-office", "node": "rnd.example.org"}
 MESSAGE: dict[str, Any] = {**ABOUT, "destination": "office", "attempt": 1}
 
 
@@ -96,8 +99,9 @@ def test_every_series_of_every_configured_name_is_there_from_the_start(
         assert value(registry, "route_pauses_total", destination=destination) == 0
         assert value(registry, "last_successful_delivery_timestamp_seconds", destination=destination) == 0
     for etrn in EtrnResult:
-        assert value(registry, "etrn_requests_total", node="rnd.example.org", result=etrn) == 0
-    assert value(registry, "last_successful_etrn_timestamp_seconds", node="rnd.example.org") == 0
+        assert value(registry, "etrn_requests_total", **NODE, result=etrn) == 0
+    for name in ("last_successful_etrn_timestamp_seconds", "etrn_pending_messages", "etrn_silent"):
+        assert value(registry, name, **NODE) == 0
     for name in (
         "poll_duration_seconds_count", "ledger_commit_duration_seconds_count",
         "ledger_records_total", "ledger_failures_total", "memory_in_use_bytes", "schedule_lag_seconds",
@@ -293,6 +297,41 @@ def test_each_event_is_counted_or_left_out_on_purpose(metrics: Metrics) -> None:
     assert counted | UNCOUNTED == {kind.name for kind in event_classes()}
 
 
+def test_etrn_requests_are_counted_by_how_they_ended(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.observe(events.EtrnAnswered(**NODE, result="started", reply="253 3 pending", pending=3))
+    assert value(registry, "etrn_requests_total", **NODE, result="started") == 1
+    assert value(registry, "etrn_pending_messages", **NODE) == 3
+    assert value(registry, "last_successful_etrn_timestamp_seconds", **NODE) == NOW
+    metrics.observe(events.EtrnAnswered(**NODE, result="nothing_waiting", reply="251 none"))
+    assert value(registry, "etrn_pending_messages", **NODE) == 0
+
+
+@pytest.mark.parametrize("result", ["refused", "unable"])
+def test_a_refused_request_is_no_success(metrics: Metrics, registry: CollectorRegistry, result: str) -> None:
+    metrics.observe(events.EtrnAnswered(**NODE, result=result, reply="459 no"))
+    assert value(registry, "etrn_requests_total", **NODE, result=result) == 1
+    assert value(registry, "last_successful_etrn_timestamp_seconds", **NODE) == 0
+
+
+def test_a_node_without_an_answer_is_counted(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.observe(events.EtrnUnanswered(**NODE, result="connect_failed"))
+    metrics.observe(events.EtrnUnanswered(**NODE, result="a word of a peer"))
+    assert value(registry, "etrn_requests_total", **NODE, result="connect_failed") == 1
+    assert value(registry, "etrn_requests_total", **NODE, result="internal_error") == 1
+
+
+@pytest.mark.parametrize("kind", [events.EtrnAcceptedButSilent, events.EtrnPendingButSilent])
+def test_silence_is_a_gauge(
+    metrics: Metrics,
+    registry: CollectorRegistry,
+    kind: type[events.EtrnAcceptedButSilent | events.EtrnPendingButSilent],
+) -> None:
+    metrics.observe(kind(**NODE, accepted_at=1.0, silent_seconds=2.0))
+    assert value(registry, "etrn_silent", **NODE) == 1
+    metrics.observe(events.EtrnMailCame(**NODE))
+    assert value(registry, "etrn_silent", **NODE) == 0
+
+
 def test_what_is_left_out_changes_nothing(metrics: Metrics, registry: CollectorRegistry) -> None:
     before = ours(registry)
     metrics.observe(events.DaemonStopping(signal="SIGTERM"))
@@ -308,7 +347,11 @@ def test_last_success_survives_a_restart(metrics: Metrics, registry: CollectorRe
             StandingRecord(StandingKind.MAILDROP, "no-longer-there", last_success_at=NOW - 60),
             StandingRecord(StandingKind.DESTINATION, "office", last_success_at=NOW - 20),
             StandingRecord(StandingKind.DESTINATION, "alice", last_success_at=NOW - 1),
-            StandingRecord(StandingKind.ETRN, "rnd.example.org", last_success_at=NOW - 10),
+            StandingRecord(
+                StandingKind.ETRN, "head-office/rnd.example.org", NOW - 10, NOW - 5, "silent: nothing came"
+            ),
+            StandingRecord(StandingKind.ETRN, "head-office", last_success_at=NOW - 1),
+            StandingRecord(StandingKind.ETRN, "other/rnd.example.org", last_success_at=NOW - 1),
         ],
         NOW,
     )
@@ -318,7 +361,8 @@ def test_last_success_survives_a_restart(metrics: Metrics, registry: CollectorRe
     assert value(registry, "last_successful_poll_timestamp_seconds", maildrop="no-longer-there") is None
     assert value(registry, "last_successful_delivery_timestamp_seconds", destination="office") == NOW - 20
     assert value(registry, "last_successful_delivery_timestamp_seconds", destination="alice") is None
-    assert value(registry, "last_successful_etrn_timestamp_seconds", node="rnd.example.org") == NOW - 10
+    assert value(registry, "last_successful_etrn_timestamp_seconds", **NODE) == NOW - 10
+    assert value(registry, "etrn_silent", **NODE) == 1
 
 
 def test_a_time_in_the_future_does_not_hide_silence(metrics: Metrics, registry: CollectorRegistry) -> None:
@@ -357,14 +401,15 @@ def test_names_come_and_go_with_a_reload(metrics: Metrics, registry: CollectorRe
     for _ in range(2):
         metrics.add_maildrop("carol")
         metrics.add_destination("lmtp")
-        metrics.add_etrn_node("branch.example.org")
+        metrics.add_etrn_node("branch", "branch.example.org")
     assert value(registry, "polls_total", maildrop="carol", result="ok") == 0
     assert value(registry, "route_up", destination="lmtp") == 1
-    assert value(registry, "etrn_requests_total", node="branch.example.org", result="started") == 0
+    branch = {"etrn": "branch", "node": "branch.example.org"}
+    assert value(registry, "etrn_requests_total", **branch, result="started") == 0
     for _ in range(2):
         metrics.remove_maildrop("carol")
         metrics.remove_destination("lmtp")
-        metrics.remove_etrn_node("branch.example.org")
+        metrics.remove_etrn_node("branch", "branch.example.org")
     assert set(ours(registry)) == before
 
 
@@ -399,7 +444,7 @@ def test_no_example_alert_waits_for_what_this_version_does_not_do() -> None:
     page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
     alerts = page.partition("```yaml")[2].partition("```")[0]
     assert "mailferry_last_successful_poll_timestamp_seconds" in alerts
-    assert "mailferry_last_successful_etrn_timestamp_seconds" not in alerts
+    assert "mailferry_last_successful_etrn_timestamp_seconds" in alerts
 
 
 def test_names_obey_prometheus_rules(metrics: Metrics, registry: CollectorRegistry) -> None:
