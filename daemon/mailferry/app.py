@@ -340,10 +340,12 @@ def _credentials(settings: MaildropSettings | SmtpDestinationSettings) -> Creden
     if settings.username is None:
         return None
     token = settings.oauth2_token if isinstance(settings, MaildropSettings) else None
+    secret = settings.password or token
     return Credentials(
         username=settings.username,
         password=settings.password.reveal if settings.password else None,
         token=token.reveal if token else None,
+        changed_at=secret.changed_at if secret else lambda: None,
     )
 
 

@@ -199,6 +199,9 @@ class MaildropConnector(Protocol):
             SecretError: the password could not be read.
         """
 
+    def credentials_changed_at(self) -> float | None:
+        """Return when the place of the password was last written to; None if that cannot be told."""
+
 
 @dataclass(frozen=True, slots=True)
 class EtrnTraits:

@@ -96,6 +96,10 @@ class FakeMaildrop:
     listing_error: Exception | None = None
     sessions: list[FakeSession] = field(default_factory=list)
     before_open: Callable[[], Awaitable[None]] | None = None
+    password_written_at: float | None = None
+
+    def credentials_changed_at(self) -> float | None:
+        return self.password_written_at
 
     async def open(self) -> FakeSession:
         if self.before_open is not None:

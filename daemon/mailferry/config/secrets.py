@@ -66,6 +66,9 @@ class SecretSource(Protocol):
     def read(self) -> str:
         """Return what lies there. Raises `SecretError`, whose text lacks the place."""
 
+    def changed_at(self) -> float | None:
+        """Return when it was last written to; None if that cannot be told."""
+
 
 @dataclass(frozen=True, slots=True)
 class _FileSource:
@@ -93,6 +96,14 @@ class _FileSource:
             return _one_line(self._octets())
         except OSError as error:
             raise SecretError(_reason(error)) from None
+
+    def changed_at(self) -> float | None:
+        if self.guarded:  # written anew at every start, changed or not
+            return None
+        try:
+            return self.path.stat().st_mtime
+        except OSError:
+            return None
 
     def _named(self) -> str:
         """Name the path only when its folder is there: `{ file = "the password itself" }` stays unsaid."""
@@ -151,6 +162,9 @@ class _UnfoundCredential:
             "the systemd unit needs LoadCredential= or LoadCredentialEncrypted="
         )
 
+    def changed_at(self) -> None:
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class _EnvSource:
@@ -169,6 +183,9 @@ class _EnvSource:
             raise SecretError("is not set")
         return _one_line(self.environ[self.name].encode("utf-8", "surrogateescape"))
 
+    def changed_at(self) -> None:
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class _CommandSource:
@@ -185,6 +202,9 @@ class _CommandSource:
 
     def read(self) -> str:
         return _one_line(run_for_secret(self.argv, _LARGEST_SECRET_OCTETS))
+
+    def changed_at(self) -> None:
+        return None
 
 
 def _one_line(raw: bytes) -> str:
@@ -258,6 +278,10 @@ class Secret:
             return self._source.read()
         except SecretError as error:
             raise SecretError(f"{self.place} {error}") from None
+
+    def changed_at(self) -> float | None:
+        """Return when its file was last written to, in seconds since the epoch; None if that cannot be told."""
+        return self._source.changed_at()
 
     def __repr__(self) -> str:
         return "Secret(**********)"

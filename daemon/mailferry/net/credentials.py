@@ -38,11 +38,13 @@ class Credentials:
     Attributes:
         password: returns the password, None when there is none; may raise SecretError.
         token: returns an OAuth 2.0 access token, None when there is none.
+        changed_at: tells when the place of either was last written to, where that can be told.
     """
 
     username: str
     password: Callable[[], str] | None = None
     token: Callable[[], str] | None = None
+    changed_at: Callable[[], float | None] = lambda: None
 
     async def read_password(self) -> str:
         """Return the password.

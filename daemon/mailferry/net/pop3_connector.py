@@ -78,6 +78,10 @@ class Pop3Connector:
         except _CapaDroppedError:
             return await self._open_without_capa()
 
+    def credentials_changed_at(self) -> float | None:
+        """See `ports.MaildropConnector.credentials_changed_at`."""
+        return self._settings.credentials.changed_at()
+
     async def _open_without_capa(self) -> Pop3Session:
         """Some servers drop the link at an unknown command; remember it only of those that then let us in."""
         self._skip_capa = True

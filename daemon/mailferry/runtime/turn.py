@@ -17,7 +17,7 @@ from mailferry.events import (
 )
 from mailferry.model import LedgerRecord, MaildropName, StandingKind, StandingRecord
 from mailferry.policy.backoff import AUTH_BACKOFF
-from mailferry.policy.poll_result import Pauses, PollResult, poll_result, standing_text
+from mailferry.policy.poll_result import Pauses, PollResult, poll_result, result_of, standing_text
 from mailferry.ports import MaildropConnector
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import JUMP_SECONDS
@@ -57,6 +57,7 @@ class Turns:
         self._route_standings = route_standings
         self._task: asyncio.Task[PollReport] | None = None
         self._postponed: asyncio.TimerHandle | None = None
+        self._by_schedule = False
         self._poll: Poll | None = None
         self._memory = PollMemory()
         self._stopping = False
@@ -75,10 +76,11 @@ class Turns:
         if self._task is not None or self._stopping:
             return None
         pause_left = self._pause_left()
-        if pause_left > 0 and not despite_pause:
+        if pause_left > 0 and not despite_pause and not self._is_mended():
             self._postpone(pause_left)
             return None
         self._forget_postponed()
+        self._by_schedule = not despite_pause
         self._task = asyncio.get_running_loop().create_task(self._take(), name=f"poll {self.name}")
         return self._task
 
@@ -101,6 +103,19 @@ class Turns:
         longest = max(AUTH_BACKOFF.longest_seconds, self.standing.login_delay_seconds)
         # Beyond that the clock was set back since; a small step back is none of that.
         return left if 0 < left <= longest + JUMP_SECONDS else 0.0
+
+    def _is_mended(self) -> bool:
+        """Whether the password was written anew since it was refused: then it is tried at once, and once.
+
+        Without this a person who has mended it would wait for hours, since its attempts are so rare.
+        """
+        refused_at, failing = self.standing.last_error_at, self.standing.consecutive_failures
+        refused = failing and result_of(self.standing.last_error) is PollResult.AUTH_REJECTED
+        if not refused or refused_at is None:
+            return False
+        changed_at = self._maildrop.connector.credentials_changed_at()
+        # A time in the future would count again and again.
+        return changed_at is not None and refused_at < changed_at <= self._around.clock()
 
     def _postpone(self, seconds: float) -> None:
         if self._postponed is None:
@@ -152,6 +167,9 @@ class Turns:
         result = poll_result(report.failure)
         self._learn(report, result)
         self._tell(report, result, loop.time() - began)
+        if result is not PollResult.OK and self._by_schedule and not self._stopping:
+            # Not with the next turn of the schedule: that may be a day away.
+            self._postpone(self._pause_left())
         await self._remember()
         return report
 
