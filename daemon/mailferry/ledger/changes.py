@@ -259,8 +259,12 @@ def set_position(connection: Connection, sequence: int, noted: int) -> None:
 
 
 def touch(connection: Connection) -> None:
-    """Write a row that says what it said, to see that writing works."""
-    connection.execute(update(POSITION).values(noted=POSITION.c.noted))
+    """Change a row and change it back, to see that writing works.
+
+    A row that is overwritten by itself SQLite does not write at all.
+    """
+    for step in (1, -1):
+        connection.execute(update(POSITION).values(noted=POSITION.c.noted + step))
 
 
 def _advance(connection: Connection, stamp: int) -> int:
