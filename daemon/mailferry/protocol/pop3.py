@@ -48,7 +48,7 @@ class Pop3Limits:
         held_octets: how much of a reply to RETR is held in memory; what grows beyond it, or
             is listed with more, goes to a sink. None: all of it is held.
         header_octets: how much of a reply to TOP is kept; what follows is let go.
-        listing_octets: the reply to LIST or UIDL.
+        listing_octets: the reply to LIST or UIDL; two million of the longest lines of RFC 1939 fit.
         capability_octets: the reply to CAPA.
     """
 
@@ -57,7 +57,7 @@ class Pop3Limits:
     message_octets: int = 100 * 2**20
     held_octets: int | None = None
     header_octets: int = 2**20 + 2**16
-    listing_octets: int = 32 * 2**20
+    listing_octets: int = 160 * 2**20
     capability_octets: int = 64 * 2**10
 
 

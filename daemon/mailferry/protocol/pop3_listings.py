@@ -12,7 +12,7 @@ Capabilities are the opposite case: what is not understood is ignored (RFC 2449 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailferry.errors import RemoteProtocolError
@@ -21,6 +21,7 @@ UIDL_OCTETS = 1000
 """The longest unique-id that is believed; RFC 1939 allows 70."""
 
 _NUMBER_LIMIT = 2**31
+_AT_ONCE_OCTETS = 2**20
 _STAT = re.compile(r"([0-9]{1,10})[ \t]+([0-9]{1,18})(?:[ \t].*)?", re.DOTALL)
 _UID_TEXT = re.compile(r"([0-9]{1,10})[ \t]+([^ \t].*)", re.DOTALL)
 # RFC 1939 s.5: further information may follow the size; it is not looked at.
@@ -86,9 +87,7 @@ def parse_scan_listing(body: bytes) -> list[tuple[int, int]]:
     Raises:
         RemoteProtocolError: a line is not understood, or a message number repeats.
     """
-    listing = [(int(number), int(size)) for number, size in _SCAN_LINE.findall(body)]
-    _check_listing("LIST", body, _SCAN_LINE, [number for number, _ in listing])
-    return listing
+    return list(iter_scan_listing(body))
 
 
 def parse_uid_listing(body: bytes) -> list[tuple[int, bytes]]:
@@ -101,27 +100,51 @@ def parse_uid_listing(body: bytes) -> list[tuple[int, bytes]]:
         RemoteProtocolError: a line is not understood, a unique-id is empty or
             longer than `UIDL_OCTETS`, or a message number repeats.
     """
-    listing = [(int(number), uid.rstrip(b" \t")) for number, uid in _UID_LINE.findall(body)]
-    _check_listing("UIDL", body, _UID_LINE, [number for number, _ in listing])
-    for _, uid in listing:
+    return list(iter_uid_listing(body))
+
+
+def iter_scan_listing(body: bytes) -> Iterator[tuple[int, int]]:
+    """Yield what `parse_scan_listing` returns; whether it is good is known only at the end."""
+    return ((number, int(size)) for number, size in _numbered("LIST", body, _SCAN_LINE))
+
+
+def iter_uid_listing(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield what `parse_uid_listing` returns; whether it is good is known only at the end."""
+    for number, padded in _numbered("UIDL", body, _UID_LINE):
+        uid = padded.rstrip(b" \t")
         if len(uid) > UIDL_OCTETS:
             raise RemoteProtocolError(f"UIDL: unique-id longer than {UIDL_OCTETS} octets", uid)
-    return listing
+        yield number, uid
 
 
-def _check_listing(verb: str, body: bytes, pattern: re.Pattern[bytes], numbers: list[int]) -> None:
+def _numbered(verb: str, body: bytes, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, bytes]]:
+    lines = last = 0
+    rising = True
+    for digits, rest in _matches(body, pattern):
+        number = int(digits)
+        if not 1 <= number < _NUMBER_LIMIT:
+            raise RemoteProtocolError(f"{verb}: message number out of range")
+        rising = rising and number > last
+        lines, last = lines + 1, number
+        yield number, rest
     # Every match is one whole line, so equal counts mean that no line was passed
     # over. Counting LF, not CRLF, also catches a bare LF that hides a second line.
-    if len(numbers) != body.count(b"\n") or not (body == b"" or body.endswith(b"\r\n")):
-        lines = (line + b"\n" for line in body.split(b"\n"))
-        odd = next((line for line in lines if not pattern.fullmatch(line)), b"")
+    if lines != body.count(b"\n") or not (body == b"" or body.endswith(b"\r\n")):
+        ended = (line + b"\n" for line in body.split(b"\n"))
+        odd = next((line for line in ended if not pattern.fullmatch(line)), b"")
         raise RemoteProtocolError(f"{verb}: line not understood", odd)
-    if not numbers:
-        return
-    if min(numbers) < 1 or max(numbers) >= _NUMBER_LIMIT:
-        raise RemoteProtocolError(f"{verb}: message number out of range")
-    if len(set(numbers)) != len(numbers):
+    # Nearly all servers list in rising order; only the others cost a set of millions.
+    if not rising and len({int(digits) for digits, _ in _matches(body, pattern)}) != lines:
         raise RemoteProtocolError(f"{verb}: a message number comes twice")
+
+
+def _matches(body: bytes, pattern: re.Pattern[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield number and rest of each line: all at once is faster, one by one spares memory."""
+    if len(body) <= _AT_ONCE_OCTETS:
+        yield from pattern.findall(body)
+    else:
+        for match in pattern.finditer(body):
+            yield match[1], match[2]
 
 
 @dataclass(frozen=True, slots=True)
