@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from support.scripted_smtp import AUTH_RESPONSE, CONTENT, FINAL, ScriptedSmtpSer
 WRONG = b"#wrong\r\n"
 BEGUN = tuple(WRONG[:octets] + b"<silent>" for octets in range(1, len(WRONG)))
 FLOOD_OCTETS = 200_000
+AT_A_TIME = 24
 LOGIN = (b"USER ann", b"PASS pw")
 POP3_STEPS: dict[bytes, tuple[bytes, ...]] = {
     GREETING: (),
@@ -93,22 +94,32 @@ async def misbehaves(
     return "" if expected(heard) else f"{verb!r} {way}: {heard[-80:]!r}"
 
 
+async def problems(checks: Sequence[Coroutine[None, None, str]]) -> list[str]:
+    """Make some checks at a time; return what is wrong."""
+    places = asyncio.Semaphore(AT_A_TIME)
+
+    async def take_turn(check: Coroutine[None, None, str]) -> str:
+        async with places:
+            return await check
+
+    return [problem for problem in await asyncio.gather(*map(take_turn, checks)) if problem]
+
+
 @pytest.fixture
 def tls(tmp_path: Path) -> ssl.SSLContext:
     return LocalAuthority().good().server_context(tmp_path)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_every_pop3_step(tls: ssl.SSLContext, way: str) -> None:
+async def test_every_pop3_step(tls: ssl.SSLContext) -> None:
     def make() -> ScriptedPop3Server:
         return ScriptedPop3Server({"ann": SandboxMaildrop("pw", [MESSAGE])}, tls=tls)
 
-    checks = [misbehaves(make(), *step, way) for step in POP3_STEPS.items()]
-    assert [problem for problem in await asyncio.gather(*checks) if problem] == []
+    assert (
+        await problems([misbehaves(make(), *step, way) for step in POP3_STEPS.items() for way in WAYS]) == []
+    )
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_every_smtp_step(tls: ssl.SSLContext, way: str) -> None:
+async def test_every_smtp_step(tls: ssl.SSLContext) -> None:
     def make(verb: bytes) -> ScriptedSmtpServer:
         with_auth = verb in (b"AUTH", AUTH_RESPONSE)
         return ScriptedSmtpServer(
@@ -117,17 +128,19 @@ async def test_every_smtp_step(tls: ssl.SSLContext, way: str) -> None:
             credentials={"ann": "pw"} if with_auth else None,
         )
 
-    checks = [misbehaves(make(verb), verb, lines, way) for verb, lines in SMTP_STEPS.items()]
-    assert [problem for problem in await asyncio.gather(*checks) if problem] == []
+    assert (
+        await problems([misbehaves(make(step[0]), *step, way) for step in SMTP_STEPS.items() for way in WAYS])
+        == []
+    )
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_every_lmtp_step(way: str) -> None:
-    checks = [
-        misbehaves(ScriptedSmtpServer(features=SmtpFeatures(lmtp=True)), verb, lines, way)
-        for verb, lines in LMTP_STEPS.items()
-    ]
-    assert [problem for problem in await asyncio.gather(*checks) if problem] == []
+async def test_every_lmtp_step() -> None:
+    def make() -> ScriptedSmtpServer:
+        return ScriptedSmtpServer(features=SmtpFeatures(lmtp=True))
+
+    assert (
+        await problems([misbehaves(make(), *step, way) for step in LMTP_STEPS.items() for way in WAYS]) == []
+    )
 
 
 async def test_lmtp_answers_for_each_recipient() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from mailferry.sandbox.maildrop import CRLF, SandboxFeatures
 from support.fault_rig import FaultRig
-from support.figures import record
+from support.figures import record, thorough
 from support.mailset import normalised
 from support.programs import ProgramLauncher
 from support.scripted_smtp import SmtpFeatures
@@ -101,7 +101,7 @@ def as_fetched(content: bytes) -> bytes:
     return content if content.endswith(CRLF) else content + CRLF
 
 
-@pytest.mark.parametrize("pop3_pipelining", [True, False], ids=["pipelined", "one by one"])
+@pytest.mark.parametrize("pop3_pipelining", [True, False] if thorough() else [True], ids=str)
 @pytest.mark.parametrize(
     "features",
     [

@@ -8,7 +8,7 @@ import pytest
 
 from support.fault_rig import FaultRig, doubled_tags
 from support.faults import Close, Delivery, Drip, Fault, Reset, Stall
-from support.figures import record
+from support.figures import record, thorough
 from support.mailset import make_messages, tag_of
 from support.programs import ProgramLauncher
 from support.scripted_smtp import FINAL, SmtpFeatures
@@ -27,7 +27,9 @@ WAYS: dict[str, Delivery] = {
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "not accepted"])
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("chunking", [True, False], ids=["bdat", "data"])
+@pytest.mark.parametrize(
+    "chunking", [True, False] if thorough() else [False], ids=lambda on: "bdat" if on else "data"
+)
 async def test_a_250_that_never_comes(
     launcher: ProgramLauncher, tmp_path: Path, chunking: bool, way: str, accepted: bool
 ) -> None:

@@ -20,7 +20,7 @@ from support.programs import Prepare, Program, ProgramLauncher
 from support.scripted_pop3 import ScriptedPop3Server
 from support.scripted_smtp import AcceptedMessage, ScriptedSmtpServer, SmtpFeatures
 
-HOURS_BETWEEN_RUNS = 6
+MINUTES_BETWEEN_RUNS = 360
 """By the program's clock: longer than any pause that it makes."""
 _QUIET_SECONDS = 0.08
 _PATIENCE_SECONDS = 20.0
@@ -95,6 +95,7 @@ class FaultRig:
         maildrop: dict[str, Value] | None = None,
         destination: dict[str, Value] | None = None,
         breaks: Callable[[], Break | None] | None = None,
+        minutes_between_runs: int = MINUTES_BETWEEN_RUNS,
     ) -> None:
         self.mail = list(mail)
         self.box = SandboxMaildrop(PASSWORD, mail)
@@ -113,7 +114,8 @@ class FaultRig:
         self._config = Path()
         self._stack = contextlib.AsyncExitStack()
         self._numbers = itertools.count()
-        self._more_hours = 0
+        self._minutes_between_runs = minutes_between_runs
+        self._more_minutes = 0
 
     async def __aenter__(self) -> Self:
         """Start the servers and write the configuration."""
@@ -147,15 +149,16 @@ class FaultRig:
 
     def pass_hours(self, hours: int) -> None:
         """Let more time pass before the next start."""
-        self._more_hours += hours
+        self._more_minutes += hours * 60
 
     def start(self, *, command: str = "once", prepare: Prepare | None = None) -> Program:
-        """Start the program; each `once` finds the clock hours after the start before."""
+        """Start the program; each `once` finds the clock later than the start before did."""
         number = next(self._numbers)
         clock: dict[str, object] = {}
         verbose: list[str] = []
+        minutes = number * self._minutes_between_runs + self._more_minutes
         if command == "once":  # the daemon's schedule goes by the system's clock, which is nobody's to set
-            clock = {"support.killpoints:move_clock": (number * HOURS_BETWEEN_RUNS + self._more_hours) * 3600}
+            clock = {"support.killpoints:move_clock": minutes * 60}
             verbose = ["--verbose"]
         program = self._launcher.start(
             self._folder / f"output-{number}.txt",
