@@ -14,10 +14,11 @@ from mailferry.errors import (
     ConnectionLostError,
     MailferryError,
     ProtocolError,
+    ReadTimeoutError,
     RemoteProtocolError,
     TransportError,
 )
-from mailferry.net.link import Link
+from mailferry.net.link import LEAST_RATE_OCTETS_PER_SECOND, Link
 from mailferry.net.trace import Trace, no_trace, octets_note
 from mailferry.protocol.framing import BodySink
 from mailferry.protocol.pop3 import Continuation, Event, Greeting, Pop3Connection, Pop3Limits, Reply
@@ -32,6 +33,12 @@ _TRACED_LINES, _TRACED_CHARACTERS = 64, 200
 
 _PIPELINE_DEPTH = 64
 """Commands on the wire at once: far below what would fill a socket buffer (RFC 2449 s.6.6)."""
+
+_PATIENCE = 30
+"""A session is given up when its replies have been late, in all, by so many times the timeout."""
+
+_QUICK_SECONDS = 2.0
+"""No reply that comes within this time is late, nor one of many octets at the least rate."""
 
 
 class Pop3Dialogue:
@@ -57,6 +64,9 @@ class Pop3Dialogue:
         self._on_wire: deque[Done] = deque()
         self._flush_scheduled = False
         self._handling = False
+        self._asked_at = 0.0
+        self._received_octets = 0
+        self._late_seconds = 0.0
         link.reply_octets = lambda: self.core.receiving_octets
 
     @property
@@ -70,6 +80,7 @@ class Pop3Dialogue:
         Raises:
             TransportError, ProtocolError: it did not come, or is none.
         """
+        self._asked_at = self._loop.time()
         self._link.expect("the greeting")
         self._link.attach(self)
         return await self._greeting
@@ -143,7 +154,8 @@ class Pop3Dialogue:
 
     def data_received(self, data: bytes) -> None:
         """Feed the core and hand its events out."""
-        failure: ProtocolError | None = None
+        failure: MailferryError | None = None
+        self._received_octets += len(data)
         unfinished_octets = self.core.receiving_octets + len(data)
         try:
             events: Sequence[Event] = self.core.receive_data(data)
@@ -156,14 +168,29 @@ class Pop3Dialogue:
                 self._handle(event)
         finally:
             self._handling = False
+        # Octets that complete nothing are not progress: a peer could drip for ever.
+        answered = self.core.receiving_octets != unfinished_octets
+        if answered:
+            failure = failure or self._out_of_patience()
         if failure is not None:
             self.fail(failure)
-        # Octets that complete nothing are not progress: a peer could drip for ever.
-        self._flush(answered=self.core.receiving_octets != unfinished_octets)
+        self._flush(answered=answered)
 
     def link_lost(self, error: TransportError) -> None:
         """The link died: so does the session."""
         self.fail(error)
+
+    def _out_of_patience(self) -> ReadTimeoutError | None:
+        """Add up by how much replies come late: each in its time, all together could take days."""
+        due_after = _QUICK_SECONDS + self._received_octets / LEAST_RATE_OCTETS_PER_SECOND
+        self._late_seconds += max(self._loop.time() - self._asked_at - due_after, 0.0)
+        self._received_octets = 0
+        endpoint = self._link.endpoint
+        if self._late_seconds <= _PATIENCE * endpoint.timeout_seconds:
+            return None
+        return ReadTimeoutError(
+            f"{endpoint}: every reply came in its time, but they were late by {self._late_seconds:.0f} s in all"
+        )
 
     def _handle(self, event: Event) -> None:
         self._trace_event(event)
@@ -188,6 +215,7 @@ class Pop3Dialogue:
         if still_due:
             return
         if self._on_wire:
+            self._asked_at = self._loop.time()
             self._link.expect(f"the reply to {self._awaited_verb()}")
         else:
             self._link.expect_nothing()
