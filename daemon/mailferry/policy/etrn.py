@@ -85,12 +85,14 @@ class EtrnAnswer:
 
     Attributes:
         pending: the number that a 253 told; None when none was.
+        promised: the server said that messages were waiting (252, 253), which many never say.
         ends_session: the server will not answer another command of this session.
         advice: what to do about it; empty when there is nothing to do.
     """
 
     result: EtrnResult
     pending: int | None = None
+    promised: bool = False
     ends_session: bool = False
     advice: str = ""
 
@@ -107,6 +109,7 @@ _NEEDS_AUTH = "the server wants a login first: set username and password"
 # RFC 1985 s.5.3 and RFC 5321 s.4.2.2, where the code says more than its first digit.
 _BY_CODE = {
     251: EtrnAnswer(EtrnResult.NOTHING_WAITING),
+    252: EtrnAnswer(EtrnResult.STARTED, promised=True),
     459: EtrnAnswer(EtrnResult.REFUSED, advice=_NOT_SERVED),
     500: EtrnAnswer(EtrnResult.NOT_OFFERED, advice=_UNKNOWN_COMMAND),
     501: EtrnAnswer(EtrnResult.REFUSED, advice=_UNKNOWN_FORM),
@@ -142,7 +145,8 @@ def judge(reply: SmtpReply, *, protected: bool, logged_in: bool) -> EtrnAnswer:
     if reply.code in _WANTS_MORE and (missing := _missing(reply, protected, logged_in)) is not None:
         return missing
     if reply.code == 253:  # RFC 1985 s.5.3: the only one that tells a number
-        return EtrnAnswer(EtrnResult.STARTED, pending=pending_messages(reply.text))
+        number = pending_messages(reply.text)
+        return EtrnAnswer(EtrnResult.STARTED, pending=number, promised=number != 0)
     if reply.code == 421 or (reply.code == 554 and "too many" in reply.text.lower()):
         # Exim says 554 in place of 421 when a session has had ten commands that bring no mail, and hangs up.
         return EtrnAnswer(EtrnResult.UNAVAILABLE, ends_session=True)
