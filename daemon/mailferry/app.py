@@ -12,12 +12,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry
 
 from mailferry import __version__
+from mailferry.assembly.etrn import etrn_jobs, etrn_server
+from mailferry.assembly.links import credentials_of, endpoint_of
 from mailferry.config.models import (
     MaildirDestinationSettings,
     MaildropSettings,
@@ -32,8 +33,7 @@ from mailferry.ledger.store import SqlLedger
 from mailferry.message.notice import NoticeEnvelope
 from mailferry.message.spool import Spool
 from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
-from mailferry.net.credentials import Credentials, LoginMethod
-from mailferry.net.endpoint import Endpoint, TlsMode
+from mailferry.net.credentials import LoginMethod
 from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
 from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.net.trace import Direction, Trace, no_trace
@@ -43,11 +43,13 @@ from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import SystemClock, steady_seconds
+from mailferry.runtime.etrn_turns import EtrnServer
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Maildrop, Turns
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.etrn import ArrivalWatch
 from mailferry.services.notice import STANDING_NAME, NoticePolicy, NoticeService
 from mailferry.services.notice_board import NoticeBoard
 from mailferry.services.poll import PollReport
@@ -157,7 +159,20 @@ class Application:
             turn = Turns(self._maildrop(name, maildrop), surroundings, caps, route_standings, standing)
             turns[name] = (turn, _timetable(maildrop))
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
-        return Supervisor(life, surroundings, turns, schedule, self._notices(surroundings, standings))
+        etrn = etrn_jobs(self.settings, surroundings, self.arrivals, standings, self.etrn_server)
+        notices = self._notices(surroundings, standings)
+        return Supervisor(life, surroundings, turns, schedule, notices, etrn)
+
+    # ETRN
+
+    def etrn_server(self, name: str) -> EtrnServer:
+        """Make a server of `[etrn.NAME]` that can be asked; also for a command that asks by itself."""
+        return etrn_server(name, self.settings, self._hostname, self._tracer)
+
+    @cached_property
+    def arrivals(self) -> ArrivalWatch:
+        """The watch that whoever receives mail tells of what came."""
+        return ArrivalWatch(self.emit, time.time, steady_seconds)
 
     # The operator's summary
 
@@ -234,9 +249,9 @@ class Application:
         if isinstance(settings, MaildirDestinationSettings):
             return MaildirDestination(name, settings.path)
         smtp = SmtpSettings(
-            endpoint=_endpoint(settings),
+            endpoint=endpoint_of(settings),
             helo_name=self._hostname,
-            credentials=_credentials(settings),
+            credentials=credentials_of(settings),
             method=LoginMethod(settings.auth),
             allow_cleartext=settings.cleartext_allowed,
             final_timeout_seconds=settings.final_timeout,
@@ -266,10 +281,10 @@ class Application:
             max_hops=settings.max_hops,
             by_host=self._hostname,
         )
-        credentials = _credentials(settings)
+        credentials = credentials_of(settings)
         assert credentials is not None  # a maildrop's username is required
         pop3 = Pop3Settings(
-            endpoint=_endpoint(settings),
+            endpoint=endpoint_of(settings),
             credentials=credentials,
             method=LoginMethod(settings.auth),
             allow_cleartext=settings.allow_cleartext,
@@ -321,32 +336,6 @@ class _Health:
         supervisor = self._supervisor
         well = supervisor.started and supervisor.schedule_running and not supervisor.stopping
         return well, {"version": __version__, "maildrops": supervisor.maildrop_count}
-
-
-def _endpoint(settings: MaildropSettings | SmtpDestinationSettings) -> Endpoint:
-    return Endpoint(
-        host=settings.host,
-        port=settings.resolved_port,
-        tls=TlsMode(settings.tls),
-        ca_file=Path(settings.tls_ca_file) if settings.tls_ca_file else None,
-        fingerprint=settings.tls_fingerprint,
-        source_address=settings.source_address,
-        connect_timeout_seconds=settings.connect_timeout,
-        timeout_seconds=settings.timeout,
-    )
-
-
-def _credentials(settings: MaildropSettings | SmtpDestinationSettings) -> Credentials | None:
-    if settings.username is None:
-        return None
-    token = settings.oauth2_token if isinstance(settings, MaildropSettings) else None
-    secret = settings.password or token
-    return Credentials(
-        username=settings.username,
-        password=settings.password.reveal if settings.password else None,
-        token=token.reveal if token else None,
-        changed_at=secret.changed_at if secret else lambda: None,
-    )
 
 
 def _retention(keep: bool | float) -> Retention:

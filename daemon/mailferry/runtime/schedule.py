@@ -13,7 +13,7 @@ that seems to have been missed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,11 +30,17 @@ from mailferry.policy.cron import read_cron
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """When something is due: every so many seconds, or by a cron expression of five fields."""
+    """When something is due: every so many seconds, or by a cron expression of five fields.
+
+    Attributes:
+        first_seconds: when the first turn comes, from the start; None for soon after it,
+            or for what the cron expression says.
+    """
 
     every_seconds: float | None = None
     cron: str | None = None
     jitter_seconds: float = 0.0
+    first_seconds: float | None = None
 
 
 LOOK_SECONDS = 10.0
@@ -84,24 +90,38 @@ class Schedule:
         self._scheduler.add_listener(self._note_lag, EVENT_JOB_SUBMITTED)
 
     def add(self, name: str, timetable: Timetable, call: Callable[[], object]) -> None:
-        """Add a job; with an interval its first turn comes soon after the start."""
+        """Add a job; with an interval its first turn comes soon after the start, unless it says otherwise."""
 
         async def fire() -> None:  # a coroutine function: others would run in a thread
             call()
 
         if timetable.cron is not None:
-            trigger = _cron_trigger(timetable.cron, timetable.jitter_seconds)
-            self._scheduler.add_job(fire, trigger, id=name)
+            self._add_cron(name, timetable.cron, timetable, fire)
             return
         every = timetable.every_seconds or 300.0
-        first = min(self._spread / self._start_rate, every)
-        self._spread += 1
         self._scheduler.add_job(
             fire,
             IntervalTrigger(seconds=every, jitter=timetable.jitter_seconds or None),
             id=name,
-            next_run_time=self._now() + timedelta(seconds=first),
+            next_run_time=self._now() + timedelta(seconds=self._first_seconds(timetable, every)),
         )
+
+    def _add_cron(
+        self, name: str, cron: str, timetable: Timetable, fire: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        trigger = _cron_trigger(cron, timetable.jitter_seconds)
+        if timetable.first_seconds is None:
+            self._scheduler.add_job(fire, trigger, id=name)
+            return
+        first = self._now() + timedelta(seconds=timetable.first_seconds)
+        self._scheduler.add_job(fire, trigger, id=name, next_run_time=first)
+
+    def _first_seconds(self, timetable: Timetable, every_seconds: float) -> float:
+        if timetable.first_seconds is not None:
+            return timetable.first_seconds
+        first = min(self._spread / self._start_rate, every_seconds)
+        self._spread += 1
+        return first
 
     def start(self) -> None:
         """Begin to call."""

@@ -18,6 +18,7 @@ from typing import Any
 from mailferry.errors import StoreError
 from mailferry.events import DaemonStarted, DaemonStopped, DaemonStopping
 from mailferry.model import MaildropName
+from mailferry.runtime.etrn_jobs import EtrnJobs
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.turn import Turns
 from mailferry.services.context import Surroundings
@@ -60,6 +61,7 @@ class Supervisor:
         turns: Mapping[MaildropName, tuple[Turns, Timetable]],
         schedule: Schedule,
         notices: NoticeService | None = None,
+        etrn: EtrnJobs | None = None,
     ) -> None:
         self.started = False
         self.stopping = False
@@ -69,6 +71,7 @@ class Supervisor:
         self._ledger = surroundings.ledger
         self._schedule = schedule
         self._notices = notices
+        self._etrn = etrn
         self._emit = surroundings.emit
         self._clock = surroundings.clock
         self._ages_count = surroundings.ages_count
@@ -136,6 +139,8 @@ class Supervisor:
     def _start_schedule(self) -> None:
         for name, (turns, timetable) in self._turns.items():
             self._schedule.add(name, timetable, turns.start)
+        if self._etrn is not None:
+            self._etrn.enter(self._schedule)
         self._schedule.add("history pruning", Timetable(every_seconds=_PRUNE_EVERY_SECONDS), self._prune)
         self._schedule.add("ledger copy", Timetable(every_seconds=_COPY_EVERY_SECONDS), self._copy_ledger)
         self._schedule.start()
@@ -163,11 +168,15 @@ class Supervisor:
         running = [turns for turns, _ in self._turns.values()]
         for turns in running:
             turns.stop()
+        if self._etrn is not None:
+            self._etrn.stop()
         clean = await self._drain_destinations(deadline)
         if not clean:  # what was cut off is in doubt, and the rows that say so are being written
             deadline = max(deadline, loop.time() + _LAST_ROWS_SECONDS)
         for turns in running:
             clean &= await turns.wait_ended(deadline - loop.time())
+        if self._etrn is not None:
+            clean &= await self._etrn.wait_ended(deadline - loop.time())
         if self._notices is not None:
             await self._notices.close()
         self._emit(DaemonStopped(clean))

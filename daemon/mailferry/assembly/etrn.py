@@ -1,0 +1,105 @@
+"""From `[etrn.NAME]` to what asks its server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from mailferry.assembly.links import credentials_of, endpoint_of
+from mailferry.config.models import EtrnSettings, ReceiverSettings, Settings
+from mailferry.config.network_kinds import split_listen
+from mailferry.model import StandingKind, StandingRecord
+from mailferry.net.credentials import LoginMethod
+from mailferry.net.etrn_connector import SmtpEtrnConnector
+from mailferry.net.etrn_listener import SmtpListener
+from mailferry.net.smtp_connector import SmtpSettings
+from mailferry.net.trace import Trace
+from mailferry.policy.etrn import is_served
+from mailferry.runtime.caps import SessionCaps
+from mailferry.runtime.etrn_jobs import EtrnJobs
+from mailferry.runtime.etrn_turns import EtrnServer, EtrnTurns
+from mailferry.runtime.schedule import Timetable
+from mailferry.services.context import Surroundings
+from mailferry.services.etrn import ArrivalWatch, EtrnPolicy
+
+MAX_SESSIONS = 32
+"""Sessions with all servers that are asked; they take no places from polls."""
+
+_JITTER_PART = 0.1
+_MOST_JITTER_SECONDS = 60.0
+
+Tracer = Callable[[str], Callable[[], Trace]]
+"""Takes a peer's name and returns what makes a trace for each of its sessions."""
+
+
+def etrn_settings(settings: Settings) -> Iterator[tuple[str, EtrnSettings]]:
+    """Yield the tables whose servers are asked with ETRN: enabled, and not ODMR."""
+    for name, etrn in settings.etrn.items():
+        if etrn.enabled and etrn.mode == "etrn":
+            yield name, etrn
+
+
+def etrn_policy(name: str, settings: EtrnSettings, receiver: ReceiverSettings) -> EtrnPolicy:
+    """Return how a server is asked."""
+    patterns = receiver.domains if receiver.listen else ()
+    return EtrnPolicy(
+        name=name,
+        server=settings.host,
+        nodes=settings.nodes,
+        min_gap_seconds=settings.min_gap,
+        nodes_per_session=settings.nodes_per_session,
+        silent_after_seconds=settings.silent_after,
+        watched=frozenset(node for node in settings.nodes if is_served(node, patterns)),
+    )
+
+
+def etrn_server(name: str, settings: Settings, hostname: str, tracer: Tracer) -> EtrnServer:
+    """Return a server that is configured, with its connector and our own listener."""
+    etrn = settings.etrn[name]
+    smtp = SmtpSettings(
+        endpoint=endpoint_of(etrn),
+        helo_name=etrn.helo_name or hostname,
+        credentials=credentials_of(etrn),
+        method=LoginMethod(etrn.auth),
+        allow_cleartext=etrn.cleartext_allowed,
+        pipelining=False,
+    )
+    where = split_listen(etrn.check_listener or "")
+    return EtrnServer(
+        etrn_policy(name, etrn, settings.receiver),
+        SmtpEtrnConnector(smtp, tracer(f"etrn.{name}")),
+        SmtpListener(*where) if where is not None else None,
+    )
+
+
+def etrn_jobs(
+    settings: Settings,
+    surroundings: Surroundings,
+    watch: ArrivalWatch,
+    standings: Mapping[tuple[StandingKind, str], StandingRecord],
+    make: Callable[[str], EtrnServer],
+) -> EtrnJobs:
+    """Return the turns of all servers with their timetables."""
+    caps = SessionCaps(MAX_SESSIONS, per_host=1)
+    jobs = []
+    for name, etrn in etrn_settings(settings):
+        turns = EtrnTurns(make(name), surroundings, caps, watch, standings)
+        jobs.append((turns, etrn_timetable(etrn, turns.last_attempt_at, time.time())))
+    return EtrnJobs(jobs, watch)
+
+
+def etrn_timetable(settings: EtrnSettings, last_attempt_at: float | None, now: float) -> Timetable:
+    """Return when a server is asked, after a start at `now`.
+
+    Without `on_start` the rhythm goes on as if there had been no restart: a daemon that
+    is restarted more often than the interval would never ask otherwise.
+    """
+    if settings.cron:
+        return Timetable(cron=settings.cron, first_seconds=0.0 if settings.on_start else None)
+    every = settings.every
+    first = None
+    if not settings.on_start:
+        passed = now - last_attempt_at if last_attempt_at is not None else 0.0
+        first = min(max(every - passed, 0.0), every)  # a time in the future is no time to go by
+    jitter = min(every * _JITTER_PART, _MOST_JITTER_SECONDS)
+    return Timetable(every_seconds=every, jitter_seconds=jitter, first_seconds=first)
