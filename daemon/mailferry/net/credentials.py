@@ -12,23 +12,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mailferry.errors import LocalProtocolError, RemoteProtocolError
+from mailferry.errors import LocalProtocolError, MaildropError, RemoteProtocolError, StlsRefusedError
 from mailferry.net.trace import Direction, Trace, no_trace
-from mailferry.protocol.sasl import create_mechanism
-from mailferry.protocol.sasl_exchange import Mechanism
+from mailferry.protocol.sasl import create_mechanism, takes_no_secret, takes_token
+from mailferry.protocol.sasl_exchange import NOTHING_KNOWN, LinkFacts, Mechanism
 
 
 class LoginMethod(StrEnum):
-    """The ways to log in that the configuration knows; `user` and `apop` are POP3's own."""
+    """The ways to log in that the configuration knows; `user`, `apop` and `rpop` are POP3's own."""
 
     AUTO = "auto"
     USER = "user"
     APOP = "apop"
+    RPOP = "rpop"
     PLAIN = "plain"
     LOGIN = "login"
     CRAM_MD5 = "cram-md5"
+    SCRAM_SHA_1 = "scram-sha-1"
+    SCRAM_SHA_1_PLUS = "scram-sha-1-plus"
     SCRAM_SHA_256 = "scram-sha-256"
+    SCRAM_SHA_256_PLUS = "scram-sha-256-plus"
     XOAUTH2 = "xoauth2"
+    OAUTHBEARER = "oauthbearer"
+    EXTERNAL = "external"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,19 @@ class Credentials:
             raise LocalProtocolError(f"no password is configured for {self.username}")
         return await asyncio.to_thread(self.password)
 
-    async def mechanism(self, name: str) -> Mechanism:
+    async def read_token(self) -> str:
+        """Return the OAuth 2.0 access token; raises as `read_password`."""
+        if self.token is None:
+            raise LocalProtocolError(f"no oauth2_token is configured for {self.username}")
+        return await asyncio.to_thread(self.token)
+
+    async def mechanism(self, name: str, facts: LinkFacts = NOTHING_KNOWN) -> Mechanism:
         """Return a fresh SASL exchange by that name; raises as `read_password`."""
-        if name.lower() == LoginMethod.XOAUTH2:
-            if self.token is None:
-                raise LocalProtocolError(f"no oauth2_token is configured for {self.username}")
-            return create_mechanism(name, self.username, await asyncio.to_thread(self.token))
-        return create_mechanism(name, self.username, await self.read_password())
+        if takes_no_secret(name):
+            secret = ""
+        else:
+            secret = await (self.read_token() if takes_token(name) else self.read_password())
+        return create_mechanism(name, self.username, secret, facts)
 
 
 _MASK = "***"
@@ -108,10 +120,14 @@ class SecretMask:
 
     def scrub(self, error: BaseException | None) -> None:
         """Take secrets out of an error, and out of what it came from."""
-        while error is not None:
+        seen: set[int] = set()  # an error that was raised from itself leads back to itself
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
             error.args = tuple(self.text(part) if isinstance(part, str) else part for part in error.args)
             if isinstance(error, RemoteProtocolError):
                 error.line = self.text(error.line.decode("latin-1")).encode("latin-1")
+            if isinstance(error, MaildropError | StlsRefusedError) and error.refused is not None:
+                error.refused = replace(error.refused, text=self.text(error.refused.text))
             error = error.__cause__ or error.__context__
 
     def _watched(self, read: Callable[[], str]) -> Callable[[], str]:

@@ -23,6 +23,8 @@ class Endpoint:
         ca_file: PEM file to trust instead of the system's authorities.
         fingerprint: SHA-256 of the peer's certificate in lower-case hex; when set,
             it is the only thing that is checked, so a self-signed one will do.
+        certificate: PEM chain that we show when the server asks for a client certificate.
+        certificate_key: its key (PEM); None when it is in the same file.
         source_address: local address to connect from.
         connect_timeout_seconds: for the connection, and again for the handshake.
         timeout_seconds: for a reply; see `Link` for what may stretch it.
@@ -36,6 +38,8 @@ class Endpoint:
     source_address: str | None = None
     connect_timeout_seconds: float = 30.0
     timeout_seconds: float = 60.0
+    certificate: Path | None = None
+    certificate_key: Path | None = None
 
     def __str__(self) -> str:
         """Format as `host:port`, brackets around an IPv6 address."""

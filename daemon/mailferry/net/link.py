@@ -29,6 +29,7 @@ from aiohappyeyeballs import start_connection
 from mailferry.errors import (
     ConnectError,
     ConnectionLostError,
+    ConnectRefusedError,
     ConnectTimeoutError,
     ReadTimeoutError,
     TlsError,
@@ -85,6 +86,13 @@ class Link(asyncio.Protocol):
         self._unsent_octets = 0
         self._sent_octets = 0
         self._sent_since = 0.0
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS connection; None without TLS."""
+        if not self.protected or self._transport is None:
+            return None
+        return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
 
     # What the owner calls
 
@@ -358,7 +366,8 @@ def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> Transp
     number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
     reason = os.strerror(number) if number > 0 else error.strerror or str(error)
     advice = _connect_advice(endpoint, error)
-    return ConnectError(f"{endpoint}: cannot connect: {reason}" + (f". {advice}" if advice else ""))
+    kind = ConnectRefusedError if number == errno.ECONNREFUSED else ConnectError
+    return kind(f"{endpoint}: cannot connect: {reason}" + (f". {advice}" if advice else ""))
 
 
 def _connect_advice(endpoint: Endpoint, error: OSError) -> str:

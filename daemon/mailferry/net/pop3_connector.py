@@ -12,29 +12,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailferry.errors import (
-    AuthenticationRejectedError,
     CleartextRefusedError,
     ConnectionLostError,
-    LoginDelayedError,
-    MaildropBusyError,
     MaildropError,
-    MaildropFaultError,
     MaildropUnavailableError,
-    TlsError,
+    StlsRefusedError,
 )
 from mailferry.message.spool import Spool
+from mailferry.net.channel_binding import channel_binding
 from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.link import connect
 from mailferry.net.pop3_dialogue import Pop3Dialogue
-from mailferry.net.pop3_login import attempt_login
+from mailferry.net.pop3_login import Login, Verdict
+from mailferry.net.pop3_refusals import refused, session_refused
 from mailferry.net.pop3_session import Pop3Session
 from mailferry.net.trace import Trace, no_trace
-from mailferry.policy.login import LoginRefusal, classify_login_refusal
+from mailferry.policy.login import classify_login_refusal
 from mailferry.ports import MaildropTraits
 from mailferry.protocol.pop3 import Greeting, Pop3Limits, Reply
-from mailferry.protocol.pop3_commands import Capa, Stls
+from mailferry.protocol.pop3_commands import Capa, Stls, Utf8
 from mailferry.protocol.pop3_listings import Capabilities, parse_capabilities
+from mailferry.protocol.sasl_exchange import LinkFacts
 
 _DEFAULT_LOGIN_DELAY_SECONDS = 600.0
 """When a server refuses a login as too early but never said what it wants."""
@@ -70,6 +69,7 @@ class Pop3Connector:
         self._settings = settings
         self._trace = trace
         self._skip_capa = False
+        self._needs_utf8 = False
 
     async def open(self) -> Pop3Session:
         """Connect, protect, log in; see `ports.MaildropConnector.open`."""
@@ -107,6 +107,7 @@ class Pop3Connector:
             greeting = await self._greet(dialogue)
             capabilities = await self._protect(dialogue)
             self._refuse_cleartext(dialogue)
+            await self._ask_for_utf8(dialogue, capabilities)
             credentials = mask.watching(settings.credentials)
             capabilities = await self._log_in(dialogue, credentials, greeting, capabilities)
         except BaseException as error:  # a cancelled opening must not leave a socket behind either
@@ -114,27 +115,30 @@ class Pop3Connector:
             mask.scrub(error)
             raise
         offers_uidl = capabilities is not None and capabilities.has_uidl
-        return Pop3Session(dialogue, self._traits(dialogue, capabilities), offers_uidl=offers_uidl)
+        session = Pop3Session(dialogue, self._traits(dialogue, capabilities), offers_uidl=offers_uidl)
+        session.on_utf8_needed = self._remember_utf8
+        return session
 
     async def _greet(self, dialogue: Pop3Dialogue) -> Greeting:
         greeting = await dialogue.greeting()
         if greeting.ok:
             return greeting
         refusal = classify_login_refusal(greeting.response_code, greeting.text, auth_resp_code=True)
-        raise _refusal_error(refusal, f"{self._settings.endpoint}: greeting refused: {greeting.line}", None)
+        text = f"{self._settings.endpoint}: greeting refused: {greeting.line}"
+        raise session_refused(refusal, text, refused(greeting), _DEFAULT_LOGIN_DELAY_SECONDS)
 
     async def _protect(self, dialogue: Pop3Dialogue) -> Capabilities | None:
         capabilities = await self._ask_capabilities(dialogue)
         if self._settings.endpoint.tls is not TlsMode.STARTTLS:
             return capabilities
         if capabilities is not None and not capabilities.stls:
-            raise TlsError(
+            raise StlsRefusedError(
                 f"{self._settings.endpoint}: the server does not offer STLS; nothing was sent. "
                 'Use tls = "implicit" with port 995 if it has that'
             )
         reply = await dialogue.command(Stls())
         if not reply.ok:
-            raise TlsError(f"{self._settings.endpoint}: STLS refused: {reply.line}")
+            raise StlsRefusedError(f"{self._settings.endpoint}: STLS refused: {reply.line}", refused(reply))
         await dialogue.start_tls()
         return await self._ask_capabilities(dialogue)
 
@@ -153,6 +157,18 @@ class Pop3Connector:
                 f"{self._settings.endpoint}: no TLS, so no password is sent; set tls, or allow_cleartext = true"
             )
 
+    def _remember_utf8(self) -> None:
+        self._needs_utf8 = True
+
+    async def _ask_for_utf8(self, dialogue: Pop3Dialogue, capabilities: Capabilities | None) -> None:
+        """Ask for UTF8 where a message could not be had without it (RFC 6856 s.2.1).
+
+        Not otherwise: most next hops take no headers in UTF-8, and servers that have both
+        forms give the other one. A refusal leaves us where we were.
+        """
+        if self._needs_utf8 and capabilities is not None and capabilities.utf8:
+            await dialogue.command(Utf8())
+
     async def _log_in(
         self,
         dialogue: Pop3Dialogue,
@@ -160,21 +176,35 @@ class Pop3Connector:
         greeting: Greeting,
         capabilities: Capabilities | None,
     ) -> Capabilities | None:
-        reply = await attempt_login(dialogue, credentials, self._settings.method, greeting, capabilities)
-        if not reply.ok:
-            refusal = classify_login_refusal(
-                reply.response_code,
-                reply.text,
-                auth_resp_code=capabilities is not None and capabilities.auth_resp_code,
-            )
-            raise _refusal_error(
-                refusal, f"{self._settings.endpoint}: login refused: {reply.line}", capabilities
-            )
+        settings, endpoint = self._settings, self._settings.endpoint
+        facts = LinkFacts(
+            host=endpoint.host,
+            port=endpoint.port,
+            binding=channel_binding(dialogue.link.tls),
+            offered=capabilities.sasl_mechanisms if capabilities else frozenset(),
+        )
+        login = Login(dialogue, credentials, settings.method, greeting, capabilities, facts)
+        verdict = await login.attempt()
+        if not verdict.reply.ok:
+            raise self._login_refused(verdict, capabilities)
         if capabilities is not None:
             # RFC 2449 s.5: they may differ after login. Not fatal if refused now.
             after = _capabilities(await dialogue.command(Capa()))
             capabilities = after or capabilities
         return capabilities
+
+    def _login_refused(self, verdict: Verdict, capabilities: Capabilities | None) -> MaildropError:
+        reply = verdict.reply
+        refusal = classify_login_refusal(
+            reply.response_code,
+            reply.text,
+            auth_resp_code=capabilities is not None and capabilities.auth_resp_code,
+        )
+        text = f"{self._settings.endpoint}: login refused: {reply.line}"
+        if verdict.explanation:
+            text += f" ({verdict.explanation})"
+        delay = _login_delay(capabilities) or _DEFAULT_LOGIN_DELAY_SECONDS
+        return session_refused(refusal, text, refused(reply), delay)
 
     def _traits(self, dialogue: Pop3Dialogue, capabilities: Capabilities | None) -> MaildropTraits:
         if capabilities is None:
@@ -207,17 +237,3 @@ def _login_delay(capabilities: Capabilities | None) -> float | None:
     """Return the pause that the server wants between logins (RFC 2449 s.6.5), within reason."""
     delay = capabilities.login_delay_seconds if capabilities else None
     return None if delay is None else min(float(delay), _LONGEST_LOGIN_DELAY_SECONDS)
-
-
-def _refusal_error(refusal: LoginRefusal, text: str, capabilities: Capabilities | None) -> MaildropError:
-    match refusal:
-        case LoginRefusal.CREDENTIALS:
-            return AuthenticationRejectedError(f"{text}. Check username and password")
-        case LoginRefusal.BUSY:
-            return MaildropBusyError(f"{text}. Another session holds the maildrop")
-        case LoginRefusal.DELAYED:
-            return LoginDelayedError(text, _login_delay(capabilities) or _DEFAULT_LOGIN_DELAY_SECONDS)
-        case LoginRefusal.FAULT:
-            return MaildropFaultError(f"{text}. Only a person can mend it: ask the server's operator")
-        case LoginRefusal.UNAVAILABLE:
-            return MaildropUnavailableError(text)

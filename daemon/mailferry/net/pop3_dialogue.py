@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from mailferry.errors import (
     ConnectionLostError,
@@ -132,7 +133,14 @@ class Pop3Dialogue:
             await self._link.start_tls()
             self.core.tls_established()
         except MailferryError as error:
-            raise self.fail(error) from error
+            self.fail_with(error)
+
+    def fail_with(self, error: MailferryError) -> NoReturn:
+        """End the session for this reason and raise the one that stands."""
+        failure = self.fail(error)
+        if failure is error:
+            raise error
+        raise failure from error
 
     def fail(self, error: MailferryError) -> MailferryError:
         """End the session for this reason; returns the reason that stands."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailferry.errors import HopAuthenticationError, HopError, ProtocolError, TlsError
+from mailferry.net.channel_binding import channel_binding
 from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.link import connect
@@ -22,7 +23,7 @@ from mailferry.protocol.sasl import (
     fits_initial_response,
     require_protection,
 )
-from mailferry.protocol.sasl_exchange import Mechanism
+from mailferry.protocol.sasl_exchange import LinkFacts, Mechanism
 from mailferry.protocol.smtp import SmtpConnection, SmtpReply
 from mailferry.protocol.smtp_commands import Auth, AuthCancel, AuthResponse, Ehlo, Helo, StartTls
 from mailferry.protocol.smtp_transaction import Continuation, Replied
@@ -114,8 +115,14 @@ class SmtpConnector:
         await self._hello(session)
 
     async def _log_in(self, session: SmtpSession, credentials: Credentials) -> None:
-        name = self._mechanism_name(session, credentials)
-        mechanism = await credentials.mechanism(name)
+        facts = LinkFacts(
+            host=self._settings.endpoint.host,
+            port=self._settings.endpoint.port,
+            binding=channel_binding(session.link.tls),
+            offered=session.features.auth_mechanisms,
+        )
+        name = self._mechanism_name(session, credentials, facts)
+        mechanism = await credentials.mechanism(name, facts)
         require_protection(
             mechanism, protected=session.link.protected, allow_cleartext=self._settings.allow_cleartext
         )
@@ -124,12 +131,12 @@ class SmtpConnector:
             raise hop_failure("auth", reply)
         mechanism.finish()
 
-    def _mechanism_name(self, session: SmtpSession, credentials: Credentials) -> str:
-        endpoint, offered = self._settings.endpoint, session.features.auth_mechanisms
+    def _mechanism_name(self, session: SmtpSession, credentials: Credentials, facts: LinkFacts) -> str:
+        endpoint, offered = self._settings.endpoint, facts.offered
         if self._settings.method is not LoginMethod.AUTO:
-            return self._settings.method.value
+            return self._asked_for(offered)
         name = choose_mechanism(
-            offered,
+            facts,
             protected=session.link.protected,
             has_token=credentials.token is not None,
             allow_cleartext=self._settings.allow_cleartext,
@@ -138,6 +145,20 @@ class SmtpConnector:
             what = ", ".join(sorted(offered)) or "no AUTH"
             raise HopAuthenticationError(
                 f"{endpoint}: the server offers {what} here, nothing that is safe to use; set tls or auth"
+            )
+        return name
+
+    def _asked_for(self, offered: frozenset[str]) -> str:
+        """Return the mechanism that the configuration names.
+
+        Raises:
+            HopAuthenticationError: it is bound to the link, and the server does not offer it.
+        """
+        name = self._settings.method.value.upper()
+        if name.endswith("-PLUS") and name not in offered:
+            raise HopAuthenticationError(
+                f"{self._settings.endpoint}: the server does not offer {name} on this link; "
+                "if it did before, somebody may stand in between"
             )
         return name
 

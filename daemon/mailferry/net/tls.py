@@ -19,13 +19,53 @@ def client_context(endpoint: Endpoint) -> ssl.SSLContext:
     """Return the context for an endpoint; contexts are shared, loading authorities is slow.
 
     Raises:
-        TlsError: the CA file cannot be used.
+        TlsError: the CA file, or our own certificate, cannot be used.
     """
-    return _context(endpoint.ca_file, endpoint.fingerprint is not None)
+    if endpoint.certificate is None:
+        return _context(endpoint.ca_file, endpoint.fingerprint is not None)
+    own = (endpoint.certificate, endpoint.certificate_key)
+    # Client certificates are renewed every few weeks: a new file means a new context.
+    stamps = tuple(_stamp(path) for path in own)
+    return _context_with(endpoint.ca_file, endpoint.fingerprint is not None, own, stamps)
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    try:
+        status = path.stat() if path else None
+    except OSError:
+        return None  # loading it says what is wrong
+    return (status.st_mtime_ns, status.st_ino) if status else None
+
+
+@lru_cache(maxsize=64)
+def _context_with(
+    ca_file: Path | None,
+    pinned: bool,
+    own: tuple[Path, Path | None],
+    _stamps: tuple[tuple[int, int] | None, ...],
+) -> ssl.SSLContext:
+    context = _new_context(ca_file, pinned)
+    certificate, key = own
+    try:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+        where = f"{certificate} with tls_key {key}" if key else str(certificate)
+        raise TlsError(f"tls_certificate {where}: cannot be used: {reason}") from error
+    return context
+
+
+def _no_passphrase() -> str:
+    """Stop OpenSSL from asking the terminal, where nobody sits."""
+    raise ValueError("the key has a passphrase; give it without one, readable for the daemon only")
 
 
 @lru_cache(maxsize=64)
 def _context(ca_file: Path | None, pinned: bool) -> ssl.SSLContext:
+    return _new_context(ca_file, pinned)
+
+
+def _new_context(ca_file: Path | None, pinned: bool) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:

@@ -12,38 +12,54 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import ClassVar
 
 from mailferry.errors import CleartextRefusedError, LocalProtocolError
 from mailferry.protocol.sasl_exchange import (
+    NOTHING_KNOWN,
     AuthenticationExchangeError,
+    ChannelBinding,
     Exchange,
+    LinkFacts,
     Mechanism,
     octets_of,
 )
-from mailferry.protocol.scram import ScramSha1, ScramSha256
+from mailferry.protocol.sasl_oauth import External, OAuthBearer, XOAuth2
+from mailferry.protocol.scram import Scram, ScramSha1, ScramSha1Plus, ScramSha256, ScramSha256Plus
 
 __all__ = [
     "AuthenticationExchangeError",
+    "ChannelBinding",
     "CramMd5",
+    "External",
+    "LinkFacts",
     "Login",
     "Mechanism",
+    "OAuthBearer",
     "Plain",
     "ScramSha1",
+    "ScramSha1Plus",
     "ScramSha256",
+    "ScramSha256Plus",
     "XOAuth2",
     "apop_digest",
     "choose_mechanism",
     "create_mechanism",
     "fits_initial_response",
+    "proof_of_both",
     "require_protection",
+    "takes_no_secret",
+    "takes_token",
 ]
 
 POP3_AUTH_OCTETS = 255
 """RFC 5034 s.4: the longest AUTH command, CRLF included."""
 
 SMTP_AUTH_OCTETS = 512
-"""RFC 4954 s.4 with RFC 5321 s.4.5.3.1.4: the same for SMTP."""
+"""RFC 4954 s.4 with RFC 5321 s.4.5.3.1.4: the same for SMTP. The 12,288 octets of s.4 are
+for the answers to challenges; Postfix, for one, cuts a longer command at 2,048."""
 
 
 class Plain(Exchange):
@@ -102,37 +118,6 @@ class CramMd5(Exchange):
         return self._username + b" " + digest.encode("ascii")
 
 
-class XOAuth2(Exchange):
-    """XOAUTH2: an OAuth 2.0 access token (Google's and Microsoft's own; compare RFC 7628).
-
-    Attributes:
-        failure: the server's JSON explanation of a refusal, empty before one.
-    """
-
-    name: ClassVar[str] = "XOAUTH2"
-
-    def __init__(self, username: str, token: str) -> None:
-        self.failure = b""
-        self._message = b"user=" + octets_of(username) + b"\x01auth=Bearer " + octets_of(token) + b"\x01\x01"
-        if self._message.count(b"\x01") != 3:
-            raise LocalProtocolError("XOAUTH2: user name or token holds a control character")
-        self._used = False
-
-    def initial(self) -> bytes:
-        """Return the whole message."""
-        return self._message
-
-    def respond(self, challenge: bytes) -> bytes:
-        """Return the message to an empty challenge, an empty line to a refusal's explanation."""
-        if self.failure or (self._used and not challenge):
-            raise AuthenticationExchangeError("XOAUTH2: unexpected challenge", challenge)
-        if challenge:
-            self.failure = challenge
-            return b""
-        self._used = True
-        return self._message
-
-
 def apop_digest(timestamp: str, secret: str) -> str:
     """Return the digest that APOP sends (RFC 1939 s.7); the timestamp has its brackets."""
     # MD5 is what the protocol asks for; it protects a password from listeners, barely.
@@ -151,49 +136,96 @@ def fits_initial_response(command_prefix: str, initial: bytes, limit: int = POP3
     return len(command_prefix.encode()) + 1 + encoded_octets + 2 <= limit
 
 
-class _MechanismClass(Protocol):
-    @property
-    def name(self) -> str: ...
+def _scram(kind: type[Scram]) -> Maker:
+    def make(username: str, secret: str, facts: LinkFacts) -> Mechanism:
+        offers_plus = any(name.endswith("-PLUS") for name in facts.offered) if facts.offered else None
+        return kind(username, secret, binding=facts.binding, offers_plus=offers_plus)
 
-    @property
-    def secure_without_tls(self) -> bool: ...
-
-    def __call__(self, username: str, secret: str, /) -> Mechanism: ...
+    return make
 
 
-# Best first: proof of both sides, then of one, then the password itself.
-_WITH_PASSWORD: tuple[_MechanismClass, ...] = (ScramSha256, ScramSha1, CramMd5, Plain, Login)
-_WITH_TOKEN: tuple[_MechanismClass, ...] = (XOAuth2,)
+Maker = Callable[[str, str, LinkFacts], Mechanism]
+
+# Best first: proof of both sides, bound to the link if that can be; then of one; then the password itself.
+_WITH_PASSWORD: Mapping[str, Maker] = MappingProxyType(
+    {
+        ScramSha256Plus.name: _scram(ScramSha256Plus),
+        ScramSha1Plus.name: _scram(ScramSha1Plus),
+        ScramSha256.name: _scram(ScramSha256),
+        ScramSha1.name: _scram(ScramSha1),
+        CramMd5.name: lambda username, secret, _: CramMd5(username, secret),
+        Plain.name: lambda username, secret, _: Plain(username, secret),
+        Login.name: lambda username, secret, _: Login(username, secret),
+    }
+)
+_WITH_TOKEN: Mapping[str, Maker] = MappingProxyType(
+    {
+        OAuthBearer.name: OAuthBearer,
+        XOAuth2.name: lambda username, secret, _: XOAuth2(username, secret),
+    }
+)
+_WITHOUT_SECRET: Mapping[str, Maker] = MappingProxyType(
+    {External.name: lambda username, _secret, _: External(username)}
+)
+_ALL = MappingProxyType({**_WITH_PASSWORD, **_WITH_TOKEN, **_WITHOUT_SECRET})
+_BARE = frozenset({Plain.name, Login.name, *_WITH_TOKEN})
+"""They show their secret to whoever listens."""
+
+
+def takes_token(name: str) -> bool:
+    """Return whether the secret of a mechanism is an OAuth 2.0 access token."""
+    return name.upper() in _WITH_TOKEN
+
+
+def takes_no_secret(name: str) -> bool:
+    """Return whether a mechanism needs no secret of ours: TLS has proved who we are."""
+    return name.upper() in _WITHOUT_SECRET
+
+
+def proof_of_both(facts: LinkFacts) -> str | None:
+    """Return the best SCRAM that the server offers and this link can do.
+
+    A -PLUS form only with a binding that every such server knows: a refused attempt
+    would count towards a lock-out, so none is made on a guess.
+    """
+    bindable = facts.binding is not None and facts.binding.is_common
+    for name in (ScramSha256Plus.name, ScramSha1Plus.name, ScramSha256.name, ScramSha1.name):
+        if name in facts.offered and (bindable or not name.endswith("-PLUS")):
+            return name
+    return None
 
 
 def choose_mechanism(
-    offered: frozenset[str], *, protected: bool, has_token: bool = False, allow_cleartext: bool = False
+    facts: LinkFacts, *, protected: bool, has_token: bool = False, allow_cleartext: bool = False
 ) -> str | None:
     """Return the best mechanism that may be used, or None.
 
     Args:
-        offered: the server's mechanisms, upper-case.
+        facts: what the server offers, and the link's channel binding.
         protected: whether TLS is in force.
         has_token: whether the secret is an OAuth 2.0 access token: then only
-            XOAUTH2 fits, otherwise never.
+            OAUTHBEARER and XOAUTH2 fit, otherwise neither.
         allow_cleartext: whether the configuration permits a secret on a bare link.
     """
-    for mechanism in _WITH_TOKEN if has_token else _WITH_PASSWORD:
-        if mechanism.name in offered and (protected or allow_cleartext or mechanism.secure_without_tls):
-            return mechanism.name
+    best = None if has_token else proof_of_both(facts)
+    if best is not None:
+        return best
+    for name in _WITH_TOKEN if has_token else (CramMd5.name, Plain.name, Login.name):
+        if name in facts.offered and (protected or allow_cleartext or name not in _BARE):
+            return name
     return None
 
 
-def create_mechanism(name: str, username: str, secret: str) -> Mechanism:
-    """Return a fresh exchange; `secret` is the token for XOAUTH2, the password otherwise.
+def create_mechanism(name: str, username: str, secret: str, facts: LinkFacts = NOTHING_KNOWN) -> Mechanism:
+    """Return a fresh exchange; `secret` is a token or a password, whichever the mechanism takes.
 
     Raises:
         LocalProtocolError: the mechanism is not one of ours, or cannot carry name or secret.
     """
-    for mechanism in (*_WITH_PASSWORD, *_WITH_TOKEN):
-        if mechanism.name == name.upper():
-            return mechanism(username, secret)
-    raise LocalProtocolError(f"no such SASL mechanism here: {name}")
+    make = _ALL.get(name.upper())
+    if make is None:
+        raise LocalProtocolError(f"no such SASL mechanism here: {name}")
+    return make(username, secret, facts)
 
 
 def require_protection(mechanism: Mechanism, *, protected: bool, allow_cleartext: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from mailferry.errors import LocalProtocolError, RemoteProtocolError
@@ -9,6 +10,48 @@ from mailferry.errors import LocalProtocolError, RemoteProtocolError
 
 class AuthenticationExchangeError(RemoteProtocolError):
     """The server's part of a SASL exchange is wrong; it may not be who it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelBinding:
+    """What only the two ends of one TLS connection know in common (RFC 5056).
+
+    Attributes:
+        kind: `tls-exporter` (RFC 9266), `tls-unique` or `tls-server-end-point` (RFC 5929).
+        data: the octets.
+    """
+
+    kind: str
+    data: bytes = field(repr=False)
+
+    @property
+    def is_common(self) -> bool:
+        """Whether every server with -PLUS has to know it.
+
+        RFC 5802 s.6 and RFC 9266 s.3 name one for each version of TLS. The binding to the
+        certificate is an extra, which mail servers lack.
+        """
+        return self.kind != "tls-server-end-point"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """What a mechanism may want to know beyond name and secret.
+
+    Attributes:
+        host: the server, as the configuration names it (RFC 7628 s.3.1).
+        port: its port.
+        binding: of the link; None without TLS, or when it cannot be had.
+        offered: the server's mechanisms, upper-case; empty if it did not tell.
+    """
+
+    host: str = ""
+    port: int = 0
+    binding: ChannelBinding | None = None
+    offered: frozenset[str] = frozenset()
+
+
+NOTHING_KNOWN = LinkFacts()
 
 
 class Mechanism(Protocol):
@@ -21,6 +64,10 @@ class Mechanism(Protocol):
     @property
     def secure_without_tls(self) -> bool:
         """Whether one who listens learns neither the password nor a token."""
+
+    @property
+    def failure(self) -> bytes:
+        """The server's own explanation of a refusal, as it came; empty if it gave none."""
 
     def initial(self) -> bytes | None:
         """Return the octets that begin the exchange; None if the server begins."""
@@ -45,6 +92,7 @@ class Exchange:
 
     name: ClassVar[str] = ""
     secure_without_tls: ClassVar[bool] = False
+    failure: bytes = b""
 
     def initial(self) -> bytes | None:
         """Return None: the server begins."""

@@ -2,8 +2,12 @@
 
 The server gets nothing that it could use elsewhere, and one that does not know
 the password is found out: by a nonce that does not continue ours, by a wrong
-signature, or by a yes without one (`finish`). Channel binding is not done, which
-the header `n` says honestly (RFC 5802 s.6).
+signature, or by a yes without one (`finish`). The -PLUS forms also bind the proof to
+the TLS connection: one who stands in between with a certificate that we believe has
+two connections, and the proof of ours is worth nothing on the other. All forms say in
+their first octets what they could have done (RFC 5802 s.6): `p` bound, `y` able to but
+the server offers no -PLUS, `n` not able to. The proof covers that word, so a server
+that does offer -PLUS sees from a `y` that somebody took its offer away.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import ClassVar
 from unicodedata import ucd_3_2_0
 
 from mailferry.errors import LocalProtocolError
-from mailferry.protocol.sasl_exchange import AuthenticationExchangeError
+from mailferry.protocol.sasl_exchange import AuthenticationExchangeError, ChannelBinding
 
 MIN_ITERATIONS = 4096
 """RFC 7677 s.4: the least that is acceptable; fewer help whoever wants to guess."""
@@ -28,29 +32,45 @@ MIN_ITERATIONS = 4096
 MAX_ITERATIONS = 600_000
 """Our own bound: the count costs us the time that the server chooses."""
 
-_GS2_HEADER = "n,,"
 _MAX_NONCE = 1024
 # RFC 5802 s.7: nonce, salt, iteration count, then extensions that we do not know.
 _SERVER_FIRST = re.compile(r"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([1-9][0-9]{0,9})(?:,[A-Za-z]=.*)?")
 
 
 class Scram:
-    """One SCRAM exchange with SHA-256 or SHA-1; use `ScramSha256` or `ScramSha1`.
+    """One SCRAM exchange with SHA-256 or SHA-1; use the classes below.
 
     Args:
         username: prepared with SASLprep.
         password: prepared with SASLprep.
         nonce: printable ASCII without comma; random when not given.
+        binding: of the TLS connection; a -PLUS form needs it.
+        offers_plus: whether the server offers a -PLUS form; None if it did not tell.
 
     Raises:
-        LocalProtocolError: name or password cannot be prepared, or the nonce is illegal.
+        LocalProtocolError: name or password cannot be prepared, the nonce is illegal, or
+            a -PLUS form has no binding.
+
+    Attributes:
+        failure: the server's reason, as `invalid-proof` (RFC 5802 s.7).
     """
 
     name: ClassVar[str] = ""
     secure_without_tls: ClassVar[bool] = True
     _digest: ClassVar[str] = ""
+    _plus: ClassVar[bool] = False
 
-    def __init__(self, username: str, password: str, nonce: str | None = None) -> None:
+    def __init__(
+        self,
+        username: str,
+        password: str,
+        nonce: str | None = None,
+        *,
+        binding: ChannelBinding | None = None,
+        offers_plus: bool | None = None,
+    ) -> None:
+        self.failure = b""
+        self._gs2_header, self._bound = self._bind(binding, offers_plus)
         self._nonce = secrets.token_urlsafe(24) if nonce is None else nonce
         if not re.fullmatch(r"[!-+\--~]+", self._nonce):
             raise LocalProtocolError("SCRAM: not a nonce")
@@ -61,9 +81,19 @@ class Scram:
         self._verified = False
         self._next: Callable[[bytes], bytes] = self._on_start
 
+    @classmethod
+    def _bind(cls, binding: ChannelBinding | None, offers_plus: bool | None) -> tuple[str, bytes]:
+        """Return the gs2-header and the octets to which the proof is bound (RFC 5802 s.6, s.7)."""
+        if not cls._plus:
+            # "y" accuses whoever took the offer away: only said when the server has told its offers.
+            return ("y,," if binding is not None and offers_plus is False else "n,,"), b""
+        if binding is None:
+            raise LocalProtocolError(f"{cls.name}: this link has no channel binding; it needs TLS")
+        return f"p={binding.kind},,", binding.data
+
     def initial(self) -> bytes:
         """Return the client-first-message."""
-        return (_GS2_HEADER + self._client_first_bare).encode("utf-8")
+        return (self._gs2_header + self._client_first_bare).encode("utf-8")
 
     def respond(self, challenge: bytes) -> bytes:
         """Answer the server-first- and then the server-final-message.
@@ -91,6 +121,8 @@ class Scram:
         return self.initial()
 
     def _on_server_first(self, challenge: bytes) -> bytes:
+        if challenge.startswith(b"e="):
+            return self._on_refusal(challenge)  # not in the RFC's grammar, and met: the name or the binding
         server_first = _text(challenge)
         match = _SERVER_FIRST.fullmatch(server_first)
         # RFC 5802 s.5.1: "m=" before the nonce is an extension that must be refused.
@@ -103,7 +135,7 @@ class Scram:
             raise AuthenticationExchangeError(
                 f"{self.name}: {iterations} iterations, not between {MIN_ITERATIONS} and {MAX_ITERATIONS}"
             )
-        binding = base64.b64encode(_GS2_HEADER.encode("ascii")).decode("ascii")
+        binding = base64.b64encode(self._gs2_header.encode("ascii") + self._bound).decode("ascii")
         without_proof = f"c={binding},r={match[1]}"
         auth_message = f"{self._client_first_bare},{server_first},{without_proof}".encode()
         proof = self._prove(auth_message, salt, iterations)
@@ -125,16 +157,24 @@ class Scram:
         return bytes(a ^ b for a, b in zip(client_key, client_signature, strict=True))
 
     def _on_server_final(self, challenge: bytes) -> bytes:
-        self._next = self._on_more
         if challenge.startswith(b"e="):
-            # RFC 5802 s.7: a refusal. The protocol's own -ERR or 535 follows our
-            # empty line and says so in its words; a yes would fail in `finish`.
-            return b""
+            return self._on_refusal(challenge)
+        self._next = self._on_more
         verifier, _, _ = challenge.removeprefix(b"v=").partition(b",")
         signature = _base64(_text(verifier)) if challenge.startswith(b"v=") else b""
         if not hmac.compare_digest(signature, self._expected_signature):
             raise AuthenticationExchangeError(f"{self.name}: the server's signature is wrong", challenge)
         self._verified = True
+        return b""
+
+    def _on_refusal(self, challenge: bytes) -> bytes:
+        """Note the reason (RFC 5802 s.7) and answer with an empty line.
+
+        The protocol's own -ERR or 535 follows it and says so in its words; a yes would
+        fail in `finish`.
+        """
+        self._next = self._on_more
+        self.failure = challenge[2:].partition(b",")[0]
         return b""
 
     def _on_more(self, challenge: bytes) -> bytes:
@@ -153,6 +193,20 @@ class ScramSha1(Scram):
 
     name: ClassVar[str] = "SCRAM-SHA-1"
     _digest: ClassVar[str] = "sha1"
+
+
+class ScramSha256Plus(ScramSha256):
+    """SCRAM-SHA-256-PLUS: the same, bound to the TLS connection."""
+
+    name: ClassVar[str] = "SCRAM-SHA-256-PLUS"
+    _plus: ClassVar[bool] = True
+
+
+class ScramSha1Plus(ScramSha1):
+    """SCRAM-SHA-1-PLUS: the same, bound to the TLS connection."""
+
+    name: ClassVar[str] = "SCRAM-SHA-1-PLUS"
+    _plus: ClassVar[bool] = True
 
 
 def saslprep(text: str) -> str:

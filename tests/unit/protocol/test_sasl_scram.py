@@ -5,8 +5,17 @@ from dataclasses import dataclass
 import pytest
 
 from mailferry.errors import LocalProtocolError
-from mailferry.protocol.sasl_exchange import AuthenticationExchangeError
-from mailferry.protocol.scram import MAX_ITERATIONS, Scram, ScramSha1, ScramSha256, saslprep
+from mailferry.protocol.sasl_exchange import AuthenticationExchangeError, ChannelBinding
+from mailferry.protocol.scram import (
+    MAX_ITERATIONS,
+    Scram,
+    ScramSha1,
+    ScramSha1Plus,
+    ScramSha256,
+    ScramSha256Plus,
+    saslprep,
+)
+from support.scram_server import ScramServer
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,8 @@ def test_the_signature_is_bound_to_the_password() -> None:
 def test_a_refusal_is_left_to_the_protocols_own_reply() -> None:
     scram = RFC_7677.exchange()
     scram.respond(RFC_7677.server_first)
-    assert scram.respond(b"e=invalid-proof") == b""
+    assert scram.respond(b"e=invalid-proof,x=y") == b""
+    assert scram.failure == b"invalid-proof"
     with pytest.raises(AuthenticationExchangeError):
         scram.finish()
     with pytest.raises(AuthenticationExchangeError):
@@ -112,7 +122,6 @@ def test_a_refusal_is_left_to_the_protocols_own_reply() -> None:
         b"r=nonceX,s=QSXCR+Q6sek8bf92,i=%d" % (MAX_ITERATIONS + 1),
         b"r=nonceX,s=QSXCR+Q6sek8bf92,i=4096junk",
         b"r=nonce\xff,s=QSXCR+Q6sek8bf92,i=4096",
-        b"e=other-error",
         b"",
     ],
 )
@@ -157,3 +166,75 @@ def test_saslprep(text: str, prepared: str) -> None:
 def test_saslprep_refuses(text: str) -> None:
     with pytest.raises(LocalProtocolError):
         saslprep(text)
+
+
+def test_a_refusal_may_come_in_place_of_the_first_message() -> None:
+    scram = ScramSha256("user", "pencil", "nonce")
+    scram.initial()
+    assert scram.respond(b"").startswith(b"n,,")
+    assert scram.respond(b"e=unknown-user") == b""
+    assert scram.failure == b"unknown-user"
+    with pytest.raises(AuthenticationExchangeError):
+        scram.finish()
+
+
+# --- channel binding -------------------------------------------------------------
+
+BINDING = ChannelBinding("tls-unique", b"\x00\x01finished\xff")
+
+
+@pytest.mark.parametrize(("make", "digest"), [(ScramSha256Plus, "sha256"), (ScramSha1Plus, "sha1")])
+@pytest.mark.parametrize("kind", ["tls-unique", "tls-exporter", "tls-server-end-point"])
+def test_a_bound_proof_is_believed_at_the_other_end_of_the_same_link(
+    make: type[Scram], digest: str, kind: str
+) -> None:
+    binding = ChannelBinding(kind, b"the same at both ends")
+    server = ScramServer(digest, "pencil", binding=binding, offers_plus=True)
+    scram = make("user", "pencil", binding=binding)
+    first = scram.initial()
+    assert first.startswith(f"p={kind},,n=user,r=".encode())
+    assert scram.respond(server.last(scram.respond(server.first(first)))) == b""
+    scram.finish()
+
+
+def test_a_bound_proof_is_worth_nothing_on_another_link() -> None:
+    """RFC 5802 s.9: who stands in between has two links, and they differ."""
+    server = ScramServer(
+        "sha256", "pencil", binding=ChannelBinding("tls-unique", b"his link"), offers_plus=True
+    )
+    scram = ScramSha256Plus("user", "pencil", binding=ChannelBinding("tls-unique", b"our link"))
+    final = scram.respond(server.first(scram.initial()))
+    assert server.last(final) == b"e=channel-bindings-dont-match"
+    assert scram.respond(b"e=channel-bindings-dont-match") == b""
+    assert scram.failure == b"channel-bindings-dont-match"
+    with pytest.raises(AuthenticationExchangeError):
+        scram.finish()
+
+
+def test_a_server_that_binds_sees_that_its_offer_was_taken_away() -> None:
+    """RFC 5802 s.6: with "y" the client says that it saw no -PLUS, and the server knows better."""
+    scram = ScramSha256("user", "pencil", binding=BINDING, offers_plus=False)
+    first = scram.initial()
+    assert first.startswith(b"y,,")
+    assert ScramServer("sha256", "pencil", offers_plus=True).first(first) == (
+        b"e=server-does-support-channel-binding"
+    )
+
+
+@pytest.mark.parametrize("word", [b"y,,", b"n,,"])
+def test_the_word_about_binding_cannot_be_changed_on_the_way(word: bytes) -> None:
+    scram = ScramSha256("user", "pencil", binding=BINDING, offers_plus=word == b"n,,")
+    server = ScramServer("sha256", "pencil", offers_plus=False)
+    other = b"n,," if scram.initial().startswith(b"y") else b"y,,"
+    forged = other + scram.initial()[3:]
+    assert server.last(scram.respond(server.first(forged))) == b"e=channel-bindings-dont-match"
+
+
+@pytest.mark.parametrize("make", [ScramSha256Plus, ScramSha1Plus])
+def test_a_bound_form_without_a_binding_cannot_be_made(make: type[Scram]) -> None:
+    with pytest.raises(LocalProtocolError, match="channel binding"):
+        make("user", "pencil")
+
+
+def test_the_octets_of_a_binding_are_in_no_repr() -> None:
+    assert "finished" not in repr(BINDING)
