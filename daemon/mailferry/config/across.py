@@ -37,7 +37,7 @@ def prepare(data: Mapping[str, Any], *, check_secrets: bool = True) -> Tables:
     tables: Tables = {name: _without_unset(value) for name, value in data.items()}
     for table in (tables.get("defaults"), *_named(tables, "maildrop"), *_named(tables, "etrn")):
         _refuse_double_schedule(table)
-    _refuse_above_budget(tables)
+    _refuse_threshold_above_budget(tables.get("daemon"))
     for maildrop in _named(tables, "maildrop"):
         _inherit(maildrop, tables.get("defaults"))
         _refuse_unknown_destinations(maildrop, tables.get("destination"))
@@ -165,21 +165,12 @@ def _hint(name: str, defined: list[str]) -> str:
     return f"{guess or ';'} defined: {listed}{more}"
 
 
-def _refuse_above_budget(tables: Tables) -> None:
-    """Refuse a max_size that no fetch could ever reserve."""
-    daemon, defaults = tables.get("daemon"), tables.get("defaults")
+def _refuse_threshold_above_budget(daemon: object) -> None:
+    """Refuse to hold messages whole that the budget has no room for; the default gives way by itself."""
     budget = _octets(daemon, "memory_budget", DEFAULT_MEMORY_BUDGET_OCTETS)
-    if budget is None:
-        return
-    for table in (defaults, *_named(tables, "maildrop")):
-        own = _octets(table, "max_size", 0)
-        if isinstance(table, dict) and own is not None and own > budget:
-            table["max_size"] = Refused("must not be larger than memory_budget in [daemon]")
-    common = MaildropDefaults.model_fields["max_size"].default
-    if isinstance(daemon, dict) and _octets(defaults, "max_size", common) == common > budget:
-        daemon["memory_budget"] = Refused(
-            "must not be smaller than max_size in [defaults], which is 50M unless it is set"
-        )
+    threshold = _octets(daemon, "spool_threshold", 0)
+    if isinstance(daemon, dict) and budget is not None and threshold is not None and threshold > budget:
+        daemon["spool_threshold"] = Refused("must not be larger than memory_budget in [daemon]")
 
 
 def _octets(table: object, key: str, default: int) -> int | None:

@@ -92,7 +92,8 @@ class DaemonSettings(Table):
         4, description="POP3 sessions at once to one server, at most."
     )
     memory_budget: Annotated[int, octets(1 << 20, 1 << 40)] = Field(
-        256 << 20, description="Fetched messages in memory, all maildrops together, at most."
+        256 << 20,
+        description="Fetched messages in memory, all maildrops together, at most; those in files count in part.",
     )
     spool_threshold: Annotated[int, octets(1 << 16, 1 << 40)] = Field(
         4 << 20,
