@@ -158,6 +158,12 @@ class LedgerContract:
         assert await outcomes(ledger, [versions[:3], versions[3:4], versions[4:]]) == [None] * 3
         assert (await ledger.known_messages(ALICE))[Uidl(b"uidl-1")].message == versions[-1]
 
+    async def test_the_order_of_orders_counts_and_not_their_times(self, ledger: SqlLedger) -> None:
+        await ledger.save([message(1, updated_at=9e9)])
+        back = message(1, state=MessageState.SKIPPED, updated_at=10.0)
+        await ledger.save([back])
+        assert (await ledger.known_messages(ALICE))[Uidl(b"uidl-1")].message == back
+
     async def test_only_messages_that_are_still_there_are_known(self, ledger: SqlLedger) -> None:
         await ledger.save([message(1), message(2, state=MessageState.GONE), message(3, maildrop=BOB)])
         assert set(await ledger.known_messages(ALICE)) == {b"uidl-1"}

@@ -36,29 +36,47 @@ def copy_database(source: Path, target: Path, log_number: int = 0) -> Finding:
         StoreError: it could not be read or written, or the copy is not whole.
     """
     try:
-        remove_database(target)
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        draw_up(source, target, log_number)
         try:
-            return _copy(source, target, log_number)
+            finding = _require_whole(target, source)
+            sync(target)
         except BaseException:
             remove_database(target)
             raise
     except (sqlite3.Error, OSError) as error:
         raise store_error(error, str(target)) from error
+    return finding
 
 
-def _copy(source: Path, target: Path, log_number: int) -> Finding:
+def _require_whole(copy: Path, source: Path) -> Finding:
+    finding = examine(copy, alone=False)
+    if finding.damage:
+        raise StoreError(f"{source}: a copy of it {finding.damage}")
+    return finding
+
+
+def draw_up(source: Path, target: Path, log_number: int = 0) -> None:
+    """Write a copy that is neither checked nor synced yet; a failure leaves nothing.
+
+    Raises:
+        sqlite3.Error, OSError: it could not be read or written.
+    """
+    remove_database(target)
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        _copy(source, target, log_number)
+    except BaseException:
+        remove_database(target)
+        raise
+
+
+def _copy(source: Path, target: Path, log_number: int) -> None:
     with closing(open_raw(source, "ro")) as reader, closing(open_raw(target, "rw")) as writer:
         writer.execute("PRAGMA synchronous = OFF")
         reader.backup(writer)
         # Else its reader would need to write a log beside it.
         writer.execute("PRAGMA journal_mode = DELETE").fetchall()
         writer.execute(f"PRAGMA user_version = {log_number}")
-    finding = examine(target, alone=False)
-    if finding.damage:
-        raise StoreError(f"{source}: a copy of it {finding.damage}")
-    sync(target)
-    return finding
 
 
 def replace_file(draft: Path, target: Path) -> None:
@@ -84,7 +102,7 @@ def make_good_copy(files: LedgerFiles) -> int:
     try:
         _require_room(files, old)
         made = copy_database(files.database, draft, files.newest_log_number())
-        if copy.exists() and not examine(copy, alone=False).damage:
+        if copy.exists() and not examine(copy, alone=False, deep=False).damage:
             copy.rename(old)
         replace_file(draft, copy)
         _remove_needless_logs(files, made)
@@ -111,7 +129,7 @@ def _has_room(files: LedgerFiles) -> bool:
 def _remove_needless_logs(files: LedgerFiles, newest: Finding) -> None:
     """Keep what leads from the older copy to the present."""
     old = files.copies[1]
-    oldest = examine(old, alone=False) if old.exists() else newest
+    oldest = examine(old, alone=False, deep=False) if old.exists() else newest
     if oldest.damage or oldest.sequence is None:
         oldest = newest
     logs = files.logs()

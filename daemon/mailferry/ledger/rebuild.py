@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailferry.errors import StoreError
 from mailferry.ledger.changes import Chain, read_chain
-from mailferry.ledger.copies import copy_database, replace_file
+from mailferry.ledger.copies import draw_up, replace_file
 from mailferry.ledger.faults import store_error
 from mailferry.ledger.files import LedgerFiles, put_aside, remove_database, sync
 from mailferry.ledger.migrate import migrate
@@ -61,25 +61,34 @@ def rebuild(files: LedgerFiles, reason: str) -> Rebuilt:
         StoreError: there is none that is whole with all its changes, and what to do then.
     """
     chain = read_chain(files.logs())
-    findings = {copy: _look_at(copy) for copy in files.copies}
     # A copy knows of the log that was begun for it, even if that is no more.
-    ends = files.log(max(finding.log_number for finding in findings.values())).exists()
-    for copy, finding in findings.items():
+    newest = max(_look_at(copy, deep=False).log_number for copy in files.copies)
+    ends = files.log(newest).exists()
+    faults: list[str] = []
+    for copy in files.copies:
+        finding = _look_at(copy)
         if not finding.damage and ends and chain.complete_from(finding.sequence or -1):
-            return replace_ledger(files, copy, chain, reason)
-    faults = (f"{copy.name} {finding.damage or _LACKS}" for copy, finding in findings.items())
+            return replace_ledger(files, copy, finding, chain, reason)
+        faults.append(f"{copy.name} {finding.damage or _LACKS}")
     raise StoreError(_refusal(files, reason, "; ".join(faults)))
 
 
-def replace_ledger(files: LedgerFiles, source: Path, chain: Chain, reason: str) -> Rebuilt:
-    """Make a copy with all changes since the ledger; what is there is put aside.
+def replace_ledger(files: LedgerFiles, source: Path, finding: Finding, chain: Chain, reason: str) -> Rebuilt:
+    """Make a file, with all changes since, the ledger; what is there is put aside.
+
+    Args:
+        files: the ledger's names.
+        source: a file that was found whole.
+        finding: what was found.
+        chain: the changes that are known.
+        reason: what is wrong with the ledger that is there; empty if nothing is.
 
     Raises:
         StoreError: it could not be made, and all is as it was.
     """
     try:
         copied_at = source.stat().st_mtime
-        finding = copy_database(source, files.draft)
+        draw_up(source, files.draft)
         try:
             records = _bring_up(files.draft, chain, finding)
         except BaseException:
@@ -113,9 +122,9 @@ def _remains(files: LedgerFiles) -> bool:
     return files.database.exists() or files.beside("-wal").exists()
 
 
-def _look_at(copy: Path) -> Finding:
+def _look_at(copy: Path, *, deep: bool = True) -> Finding:
     try:
-        finding = examine(copy, alone=False)
+        finding = examine(copy, alone=False, deep=deep)
     except (sqlite3.Error, OSError) as error:
         return Finding(f"cannot be read ({error})")
     if not finding.damage and (finding.sequence is None or (finding.version or "") > HEAD):

@@ -100,8 +100,8 @@ def restore_ledger(url: str, journal_path: Path, source: Path) -> Rebuilt:
     try:
         for lock in locks:
             lock.acquire()
-        _require_ledger(source)
-        return replace_ledger(files, source, read_chain(files.logs()), "")
+        finding = _require_ledger(source)
+        return replace_ledger(files, source, finding, read_chain(files.logs()), "")
     finally:
         for lock in locks:
             lock.release()
@@ -120,7 +120,7 @@ def _files(url: str, journal_path: Path | None) -> LedgerFiles:
     return files
 
 
-def _require_ledger(source: Path) -> None:
+def _require_ledger(source: Path) -> Finding:
     finding = _examined(source)
     if finding.damage:
         raise StoreError(f"{source}: {finding.damage}: choose another file; nothing was changed")
@@ -131,6 +131,7 @@ def _require_ledger(source: Path) -> None:
             f"{source}: is of a newer mailferry (its version is {finding.version}, this program knows {HEAD}): "
             "install that mailferry; nothing was changed"
         )
+    return finding
 
 
 def _examined(path: Path) -> Finding:

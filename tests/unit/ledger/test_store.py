@@ -67,6 +67,20 @@ async def test_a_replay_never_overwrites_what_is_newer(
     await again.close()
 
 
+async def test_a_clock_that_was_set_back_decides_nothing(
+    ledger: SqlLedger, state_dir: Path, events: list[Event], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    late, early = 9e9, 10.0
+    await ledger.save([message(1, updated_at=late)])
+    ledger.note([message(1, state=MessageState.DELETE_PENDING, updated_at=early)])
+    ledger.note([message(2, updated_at=late)])
+    await ledger.save([message(2, state=MessageState.GONE, updated_at=early)])
+    again = await reopened(killed(state_dir, tmp_path_factory), events)
+    states = {known.message.message_id: known.message.state for known in await again.history(HistoryFilter())}
+    assert states == {1: MessageState.DELETE_PENDING, 2: MessageState.GONE}
+    await again.close()
+
+
 async def test_rows_that_were_synced_are_no_recovery(
     ledger: SqlLedger, state_dir: Path, events: list[Event], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
