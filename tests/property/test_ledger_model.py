@@ -21,7 +21,7 @@ from support.ledger_contract import ALICE, delivery, message
 
 WHAT = ["note", "save", "note and save", "order", "kill", "restart", "gone", "prune", "copy"]
 LOSSES = {"the ledger is lost": ("", "-wal"), "its log is lost": ("-wal",), "its file is lost": ("",)}
-# (what, which message, with its delivery?, what the clock says: it jumps to and fro).
+# (what, which message, with its delivery?, what the clock says: it jumps both ways).
 STEP = st.tuples(
     st.sampled_from([*WHAT, *LOSSES]), st.integers(1, 4), st.booleans(), st.integers(1, 9).map(float)
 )
