@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mailferry.config.maildrop import MaildropAuth
+from mailferry.config.logins import MaildropAuth
 from mailferry.events import (
     MaildropAuthRejected,
     MaildropFaultReported,

@@ -12,8 +12,7 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from mailferry.config.destination import SmtpAuth
-from mailferry.config.maildrop import MaildropAuth
+from mailferry.config.logins import MaildropAuth, SmtpAuth
 from mailferry.events import MaildropAuthRejected, RoutePaused, WireTraced
 from mailferry.net.credentials import Credentials, SecretMask
 from mailferry.sandbox.maildrop import SandboxMaildrop

@@ -22,6 +22,8 @@ def endpoint_of(settings: LinkSettings) -> Endpoint:
         source_address=settings.source_address,
         connect_timeout_seconds=settings.connect_timeout,
         timeout_seconds=settings.timeout,
+        certificate=settings.tls_certificate,
+        certificate_key=settings.tls_key,
     )
 
 
@@ -29,7 +31,7 @@ def credentials_of(settings: LinkSettings) -> Credentials | None:
     """Return who we are there; None where nobody logs in."""
     if settings.username is None:
         return None
-    token = settings.oauth2_token if isinstance(settings, MaildropSettings) else None
+    token = settings.oauth2_token
     secret = settings.password or token
     return Credentials(
         username=settings.username,

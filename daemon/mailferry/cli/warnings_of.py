@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mailferry.config import MaildirDestinationSettings, Settings
+from mailferry.config.models import MaildropSettings, SmtpDestinationSettings, SmtpLinkSettings
 from mailferry.config.network_kinds import is_loopback
+from mailferry.errors import TlsError
+from mailferry.net.tls import own_certificate
 
 
 def warnings_of(settings: Settings) -> list[str]:
@@ -55,8 +58,29 @@ def _about_maildrops(settings: Settings) -> Iterator[str]:
     for name, maildrop in settings.maildrop.items():
         if maildrop.enabled and maildrop.tls == "none" and not is_loopback(maildrop.host):
             yield f"maildrop.{name}.tls: password and mail travel unencrypted to {maildrop.host}"
+        if maildrop.enabled and maildrop.auth == "rpop":
+            yield (
+                f"maildrop.{name}.auth: rpop proves nothing: the server believes whoever comes from this "
+                "machine's address, and hands out the mail"
+            )
+        if maildrop.enabled:
+            yield from _about_certificate(f"maildrop.{name}", maildrop)
     if not any(maildrop.enabled for maildrop in settings.maildrop.values()):
         yield "maildrop: none is enabled, so nothing is polled"
+
+
+def _about_certificate(key: str, link: MaildropSettings | SmtpLinkSettings) -> Iterator[str]:
+    if link.tls_certificate is None:
+        return
+    private = link.tls_key or link.tls_certificate
+    if link.tls == "none":
+        yield f'{key}.tls_certificate: not shown, as tls = "none"'
+    try:
+        own_certificate(link.tls_certificate, link.tls_key)
+        if private.stat().st_mode & 0o007:
+            yield f"{key}.tls_key: {private} can be read by everybody; make it 0600"
+    except (TlsError, OSError) as error:
+        yield f"{key}.{error}"
 
 
 def _about_destinations(settings: Settings) -> Iterator[str]:
@@ -64,6 +88,8 @@ def _about_destinations(settings: Settings) -> Iterator[str]:
     for name, destination in settings.destination.items():
         if name not in used:
             yield f"destination.{name}: no maildrop delivers to it"
+        if isinstance(destination, SmtpDestinationSettings) and destination.enabled:
+            yield from _about_certificate(f"destination.{name}", destination)
         if isinstance(destination, MaildirDestinationSettings):
             folder = _nearest_existing(destination.path)
             if not os.access(folder, os.W_OK | os.X_OK):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from mailferry.config.kinds import FilePath, Flag, Table, Text, choice, count, seconds
+from mailferry.config.logins import SmtpWay, check_certificate, check_key, check_password, check_token
 from mailferry.config.maildrop import CLEARTEXT_HELP, TlsMode, Wait
 from mailferry.config.network_kinds import (
     CaFile,
@@ -22,7 +23,6 @@ from mailferry.config.network_kinds import (
 )
 from mailferry.config.secrets import Secret
 
-SmtpAuth = Literal["auto", "plain", "login", "cram-md5", "scram-sha-256"]
 ReplyWait = Annotated[float, seconds(0.1, 3600)]
 
 DESTINATION_TYPES = ("smtp", "lmtp", "maildir")
@@ -50,10 +50,27 @@ class SmtpLinkSettings(Table):
     )
     source_address: IpAddress | None = Field(None, description="Address of this machine to connect from.")
     username: Text | None = Field(None, description="Name to log in with; unset: no login.")
-    password: Secret | None = Field(None, validate_default=True, description="Where the password lies.")
-    auth: Annotated[SmtpAuth, choice(SmtpAuth)] = Field(
-        "auto", description="How to log in; auto takes the strongest way that the server offers."
+    auth: SmtpWay = Field(
+        "auto",
+        validate_default=True,
+        description="How to log in; auto takes the strongest way that the server offers, never external.",
     )
+    tls_certificate: FilePath | None = Field(
+        None,
+        validate_default=True,
+        description="Our own certificate chain (PEM), shown to a server that asks for it.",
+    )
+    tls_key: FilePath | None = Field(
+        None,
+        validate_default=True,
+        description="The certificate's key (PEM), without a passphrase; unset: in the same file.",
+    )
+    oauth2_token: Secret | None = Field(
+        None,
+        validate_default=True,
+        description="Where the OAuth2 access token lies, for `oauthbearer` and `xoauth2`.",
+    )
+    password: Secret | None = Field(None, validate_default=True, description="Where the password lies.")
     connect_timeout: Wait = Field(30.0, description="Longest wait for a connection and its TLS handshake.")
     timeout: ReplyWait = Field(
         300.0, description="Longest wait for a reply (RFC 5321 s.4.5.3.2 wants 5 minutes)."
@@ -73,15 +90,38 @@ class SmtpLinkSettings(Table):
             raise ValueError(CLEARTEXT_HELP.format(what="mail (and a password)"))
         return allowed
 
+    @field_validator("tls_certificate")
+    @classmethod
+    def _certificate_fits(cls, certificate: Path | None, info: ValidationInfo) -> Path | None:
+        check_certificate(info.data.get("auth"), certificate)
+        return certificate
+
+    @field_validator("tls_key")
+    @classmethod
+    def _key_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if "tls_certificate" in info.data:
+            check_key(info.data["tls_certificate"], key)
+        return key
+
+    @field_validator("oauth2_token", "password")
+    @classmethod
+    def _only_with_a_username(cls, secret: Secret | None, info: ValidationInfo) -> Secret | None:
+        if secret is not None and info.data.get("username", "") is None:
+            raise ValueError("needs a username beside it")
+        return secret
+
+    @field_validator("oauth2_token")
+    @classmethod
+    def _token_fits(cls, token: Secret | None, info: ValidationInfo) -> Secret | None:
+        if info.data.get("username") is not None:
+            check_token(info.data.get("auth"), token)
+        return token
+
     @field_validator("password")
     @classmethod
-    def _both_or_neither(cls, password: Secret | None, info: ValidationInfo) -> Secret | None:
-        if "username" not in info.data:
-            return password  # it has an error of its own
-        if password is None and info.data["username"] is not None:
-            raise ValueError('is missing; a username needs one, such as password = { file = "/path" }')
-        if password is not None and info.data["username"] is None:
-            raise ValueError("needs a username beside it")
+    def _password_fits(cls, password: Secret | None, info: ValidationInfo) -> Secret | None:
+        if info.data.get("username") is not None and "oauth2_token" in info.data:
+            check_password(info.data.get("auth"), password, info.data["oauth2_token"])
         return password
 
 

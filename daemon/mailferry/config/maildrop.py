@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -10,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from mailferry.config.cron import parse_cron
 from mailferry.config.kinds import (
     EnvText,
+    FilePath,
     Flag,
     Kind,
     Table,
@@ -19,12 +21,12 @@ from mailferry.config.kinds import (
     octets,
     seconds,
 )
+from mailferry.config.logins import MaildropWay, check_certificate, check_key, check_password, check_token
 from mailferry.config.network_kinds import CaFile, Fingerprint, Host, IpAddress, Names, Port, resolve_port
 from mailferry.config.secrets import Secret
 from mailferry.config.units import DURATION_PATTERN, format_duration, parse_duration
 
 Tls = Literal["implicit", "starttls", "none"]
-MaildropAuth = Literal["auto", "user", "apop", "plain", "login", "cram-md5", "scram-sha-256", "xoauth2"]
 Oversize = Literal["skip", "headers"]
 Rejected = Literal["keep", "quarantine"]
 
@@ -121,8 +123,19 @@ class MaildropDefaults(Table):
     max_hops: Annotated[int, count(5, 1000)] = Field(
         100, description="Received fields from which on a message is taken to run in a loop and is refused."
     )
-    auth: Annotated[MaildropAuth, choice(MaildropAuth)] = Field(
-        "auto", description="How to log in; auto takes the strongest way that the server offers."
+    auth: MaildropWay = Field(
+        "auto",
+        description="How to log in; auto takes the strongest way that the server offers, never rpop or external.",
+    )
+    tls_certificate: FilePath | None = Field(
+        None,
+        validate_default=True,
+        description="Our own certificate chain (PEM), shown to a server that asks for it.",
+    )
+    tls_key: FilePath | None = Field(
+        None,
+        validate_default=True,
+        description="The certificate's key (PEM), without a passphrase; unset: in the same file.",
     )
     pipelining: Flag = Field(
         True, description="Send several commands at once when the server offers it (RFC 2449)."
@@ -130,6 +143,13 @@ class MaildropDefaults(Table):
     prefetch: Annotated[int, count(1, 1000)] = Field(
         32, description="Messages fetched ahead of their delivery, at most."
     )
+
+    @field_validator("tls_key")
+    @classmethod
+    def _key_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if "tls_certificate" in info.data:
+            check_key(info.data["tls_certificate"], key)
+        return key
 
 
 class MaildropSettings(MaildropDefaults):
@@ -142,7 +162,9 @@ class MaildropSettings(MaildropDefaults):
     )
     username: Text = Field(description="Name to log in with.")
     oauth2_token: Secret | None = Field(
-        None, validate_default=True, description="Where the OAuth2 access token lies, for `xoauth2`."
+        None,
+        validate_default=True,
+        description="Where the OAuth2 access token lies, for `oauthbearer` and `xoauth2`.",
     )
     password: Secret | None = Field(None, validate_default=True, description="Where the password lies.")
     enabled: Flag = Field(
@@ -188,24 +210,21 @@ class MaildropSettings(MaildropDefaults):
             raise ValueError("must name at least one destination, here or in [defaults]")
         return names
 
+    @field_validator("tls_certificate")
+    @classmethod
+    def _certificate_fits(cls, certificate: Path | None, info: ValidationInfo) -> Path | None:
+        check_certificate(info.data.get("auth"), certificate)
+        return certificate
+
     @field_validator("oauth2_token")
     @classmethod
     def _token_fits(cls, token: Secret | None, info: ValidationInfo) -> Secret | None:
-        auth = info.data.get("auth")
-        if auth == "xoauth2" and token is None:
-            raise ValueError('is missing; auth = "xoauth2" needs it')
-        if token is not None and auth not in {"xoauth2", "auto", None}:
-            raise ValueError('is used only with auth = "xoauth2" or "auto"')
+        check_token(info.data.get("auth"), token)
         return token
 
     @field_validator("password")
     @classmethod
     def _password_fits(cls, password: Secret | None, info: ValidationInfo) -> Secret | None:
-        if "oauth2_token" not in info.data:
-            return password  # it has an error of its own
-        token = info.data["oauth2_token"]
-        if password is None and token is None:
-            raise ValueError('is missing; set it, or oauth2_token, such as password = { file = "/path" }')
-        if password is not None and token is not None:
-            raise ValueError("must not be set together with oauth2_token")
+        if "oauth2_token" in info.data:  # it has an error of its own otherwise
+            check_password(info.data.get("auth"), password, info.data["oauth2_token"])
         return password

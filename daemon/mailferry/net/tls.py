@@ -45,14 +45,26 @@ def _context_with(
     _stamps: tuple[tuple[int, int] | None, ...],
 ) -> ssl.SSLContext:
     context = _new_context(ca_file, pinned)
-    certificate, key = own
+    _load_own(context, *own)
+    return context
+
+
+def own_certificate(certificate: Path, key: Path | None) -> None:
+    """Look whether a certificate of our own and its key can be used.
+
+    Raises:
+        TlsError: they cannot; the text begins with the setting's name.
+    """
+    _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key)
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     try:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
         where = f"{certificate} with tls_key {key}" if key else str(certificate)
-        raise TlsError(f"tls_certificate {where}: cannot be used: {reason}") from error
-    return context
+        raise TlsError(f"tls_certificate: {where} cannot be used: {reason}") from error
 
 
 def _no_passphrase() -> str:
