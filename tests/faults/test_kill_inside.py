@@ -101,9 +101,7 @@ async def test_kill(launcher: ProgramLauncher, tmp_path: Path, case: Case) -> No
         if case.point in OF_A_COPY:  # one that replaces an older one, in the midst of a drain
             first = await rig.run()
             assert first.code == 0, first.tail()
-            rig.mail += (more := make_messages(MESSAGES, seed=9, sizes=(300, 2000)))
-            for content in more:
-                rig.box.append(content)
+            rig.arrive(make_messages(MESSAGES, seed=9, sizes=(300, 2000)))
             rig.pass_hours(30)
         if case.point in IN_THE_START:  # something must have been noted that no row knows of
             await die(rig, "noted, not ordered", 3)

@@ -97,10 +97,10 @@ class FaultRig:
         breaks: Callable[[], Break | None] | None = None,
         minutes_between_runs: int = MINUTES_BETWEEN_RUNS,
     ) -> None:
-        self.mail = list(mail)
-        self.box = SandboxMaildrop(PASSWORD, mail)
-        pairs = zip(self.box.uidls, self.mail, strict=True)
-        self._tags = {uidl.decode("ascii"): tag_of(content) for uidl, content in pairs}
+        self.mail: list[bytes] = []
+        self.box = SandboxMaildrop(PASSWORD)
+        self._tags: dict[str, str] = {}
+        self.arrive(mail)
         self.pop3 = ScriptedPop3Server({"ann": self.box}, features=pop3_features)
         self.smtp = ScriptedSmtpServer(features=smtp_features)
         self.programs: list[Program] = []
@@ -146,6 +146,12 @@ class FaultRig:
         await self._stack.aclose()
         await self.pop3.stop()
         await self.smtp.stop()
+
+    def arrive(self, mail: Sequence[bytes]) -> None:
+        """Let messages arrive in the maildrop."""
+        self.mail += mail
+        for content in mail:
+            self._tags[self.box.append(content).decode("ascii")] = tag_of(content)
 
     def pass_hours(self, hours: int) -> None:
         """Let more time pass before the next start."""
