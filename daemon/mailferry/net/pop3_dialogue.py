@@ -145,7 +145,8 @@ class Pop3Dialogue:
     def fail(self, error: MailferryError) -> MailferryError:
         """End the session for this reason; returns the reason that stands."""
         if self.failure is None:
-            self.failure = error
+            # Its traceback would keep this session, and what is buffered, until the next collection.
+            self.failure = error.with_traceback(None)
             self._trace("note", f"session ended: {error}")
             self._link.close()
             self._abandon()

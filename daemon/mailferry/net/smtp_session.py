@@ -113,7 +113,8 @@ class SmtpSession:
         """End the session; every unfinished transaction is told."""
         if self.failure is not None:
             return
-        self.failure = error
+        # Its traceback would keep this session, and the message in hand, until the next collection.
+        self.failure = error.with_traceback(None)
         self.link.close()
         for future in (self._greeting, self._answer):
             if future is not None and not future.done():
