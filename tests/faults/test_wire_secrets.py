@@ -25,10 +25,13 @@ from support.wiretap import shown
 
 SECRET = "Tr0ub4dor&3 'ü\" \\horse"
 VERDICTS: list[Verdict] = ["granted", "refused", "echoed"]
-OFFERED = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "XOAUTH2")
-POP3_WAYS = [way for way in get_args(MaildropAuth) if way != "auto"]
-SMTP_WAYS = [way for way in get_args(SmtpAuth) if way != "auto"]
-TELLING = {"user", "plain", "login", "xoauth2"}
+OFFERED = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER")
+# Not those without a secret of ours, and those that need TLS.
+OTHERS = {"auto", "rpop", "external", "scram-sha-1-plus", "scram-sha-256-plus"}
+POP3_WAYS = [way for way in get_args(MaildropAuth) if way not in OTHERS]
+SMTP_WAYS = [way for way in get_args(SmtpAuth) if way not in OTHERS]
+TOKEN = {"xoauth2", "oauthbearer"}
+TELLING = {"user", "plain", "login", *TOKEN}
 """What sends the secret itself, so that the search can be seen to find it on the wire."""
 
 
@@ -64,7 +67,7 @@ async def test_a_pop3_login_shows_no_secret(
         relay.daemon |= {"log_format": form, "log_level": "debug", "trace": True}
         secret = secret_file(tmp_path)
         relay.maildrop(server.port, auth=way)
-        if way == "xoauth2":
+        if way in TOKEN:
             table = dict(relay.tables["maildrop.ann"])
             del table["password"]
             relay.tables["maildrop.ann"] = table | {"oauth2_token": secret}
@@ -93,7 +96,8 @@ async def test_an_smtp_login_shows_no_secret(
         relay = Relay(tmp_path)
         relay.daemon |= {"log_format": form, "log_level": "debug", "trace": True}
         relay.maildrop(pop3.port)
-        relay.destination(hop.port, username="carol", password=secret_file(tmp_path), auth=way)
+        key = "oauth2_token" if way in TOKEN else "password"
+        relay.destination(hop.port, username="carol", auth=way, **{key: secret_file(tmp_path)})
         application = relay.application()
         await application.run_once([], lambda _name, _report: None)
     assert hop.logins == 1

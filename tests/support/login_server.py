@@ -6,10 +6,13 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import ssl
 from collections.abc import Generator
 from typing import Literal
 
+from mailferry.protocol.sasl_exchange import ChannelBinding
 from support.raw_server import RawServer
+from support.scram_server import ScramServer
 
 Kind = Literal["pop3", "smtp"]
 Verdict = Literal["granted", "refused", "echoed"]
@@ -27,6 +30,7 @@ class LoginServer(RawServer):
     Attributes:
         logins: verdicts that were given.
         lines: what clients sent, oldest first.
+        binding: what -PLUS forms must be bound to; None: `tls-unique` of the link.
     """
 
     def __init__(self, kind: Kind, secret: str, verdict: Verdict, *mechanisms: str) -> None:
@@ -34,6 +38,7 @@ class LoginServer(RawServer):
         self.verdict = verdict
         self.logins = 0
         self.lines: list[bytes] = []
+        self.binding: ChannelBinding | None = None
         self._kind = kind
         self._secret = secret.encode()
         self._mechanisms = mechanisms
@@ -66,7 +71,7 @@ class LoginServer(RawServer):
         return self._pop3(verb, line) if self._kind == "pop3" else self._smtp(transport, verb)
 
     def _pop3(self, verb: bytes, line: bytes) -> bytes:
-        if verb in (b"PASS", b"APOP"):
+        if verb in (b"PASS", b"APOP", b"RPOP"):
             return self._judge(line)
         sasl = b"SASL " + " ".join(self._mechanisms).encode() + b"\r\n" if self._mechanisms else b""
         return {
@@ -92,17 +97,20 @@ class LoginServer(RawServer):
 
     def _begin(self, transport: asyncio.Transport, argument: bytes) -> bytes:
         name, _, initial = argument.partition(b" ")
-        exchange = self._exchanges[transport] = {
-            b"PLAIN": _plain,
-            b"LOGIN": _login,
-            b"CRAM-MD5": _cram_md5,
-            b"XOAUTH2": self._xoauth2,
-            b"SCRAM-SHA-256": self._scram,
-        }[name]()
+        exchange = self._exchanges[transport] = self._exchange(name, transport)
         next(exchange)  # on to where it waits for the client's first octets
         if initial:
             return self._go_on(transport, exchange, initial)
         return self._go_on(transport, exchange, b"") if name in _SERVER_FIRST else self._challenge(b"")
+
+    def _exchange(self, name: bytes, transport: asyncio.Transport) -> _Exchange:
+        plain = {b"PLAIN": _plain, b"LOGIN": _login, b"CRAM-MD5": _cram_md5, b"EXTERNAL": _plain}
+        if name in plain:
+            return plain[name]()
+        if name in (b"XOAUTH2", b"OAUTHBEARER"):
+            return self._token(b"" if name == b"XOAUTH2" else b"\x01")
+        digest = "sha256" if b"256" in name else "sha1"
+        return self._bound(digest, transport) if name.endswith(b"-PLUS") else self._scram(digest)
 
     def _go_on(self, transport: asyncio.Transport, exchange: _Exchange, line: bytes) -> bytes:
         challenge = exchange.send(base64.b64decode(line))
@@ -121,13 +129,14 @@ class LoginServer(RawServer):
         echo = b" to " + line + b" of " + self._secret if self.verdict == "echoed" else b""
         return (b"-ERR [AUTH] no" if self._kind == "pop3" else b"535 5.7.8 no") + echo + b"\r\n"
 
-    def _xoauth2(self) -> _Exchange:
+    def _token(self, dummy: bytes) -> _Exchange:
         yield None
         if self.verdict != "granted":
-            yield b'{"status":"401","schemes":"bearer"}'
+            answer = yield b'{"status":"401","schemes":"bearer"}'
+            assert answer == dummy
         yield None
 
-    def _scram(self) -> _Exchange:
+    def _scram(self, digest: str) -> _Exchange:
         """RFC 5802 s.3, the server's side; whoever asks is taken for the right one."""
         client_first = (yield None)[3:]
         nonce = client_first.rpartition(b"r=")[2] + b"server"
@@ -135,11 +144,26 @@ class LoginServer(RawServer):
         client_final = (yield server_first).rpartition(b",p=")[0]
         if self.verdict != "granted":
             yield None
-        salted = hashlib.pbkdf2_hmac("sha256", self._secret, _SALT, _ITERATIONS)
-        server_key = hmac.digest(salted, b"Server Key", "sha256")
+        salted = hashlib.pbkdf2_hmac(digest, self._secret, _SALT, _ITERATIONS)
+        server_key = hmac.digest(salted, b"Server Key", digest)
         spoken = b",".join((client_first, server_first, client_final))
-        yield b"v=" + base64.b64encode(hmac.digest(server_key, spoken, "sha256"))
+        yield b"v=" + base64.b64encode(hmac.digest(server_key, spoken, digest))
         yield None
+
+    def _bound(self, digest: str, transport: asyncio.Transport) -> _Exchange:
+        """A -PLUS form, of which everything is checked: the verdict follows from it."""
+        binding = self.binding or ChannelBinding("tls-unique", _finished(transport))
+        server = ScramServer(digest, self._secret.decode(), binding=binding, offers_plus=True)
+        client_final = yield server.first((yield None))
+        if client_final:
+            yield server.last(client_final)
+        self.verdict = "granted" if server.accepted else "refused"
+        yield None
+
+
+def _finished(transport: asyncio.Transport) -> bytes:
+    tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+    return tls.get_channel_binding("tls-unique") or b""
 
 
 _SERVER_FIRST = (b"LOGIN", b"CRAM-MD5")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from mailferry.errors import TlsError
 from mailferry.net.endpoint import Endpoint, TlsMode
-from mailferry.net.tls import check_fingerprint, client_context, explain
+from mailferry.net.tls import check_fingerprint, client_context, explain, own_certificate
+from support.certificates import LocalAuthority
 
 ENDPOINT = Endpoint("pop.example.org", 995, TlsMode.IMPLICIT)
 PIN = hashlib.sha256(b"certificate").hexdigest()
@@ -130,3 +133,58 @@ def test_a_server_with_old_tls_only_is_called_that(reason: str) -> None:
 )
 def test_other_failures_say_what_there_is_to_say(error: Exception, text: str) -> None:
     assert text in explain(ENDPOINT, error)
+
+
+# --- our own certificate ------------------------------------------------------------------
+
+
+def own(tmp_path: Path) -> Endpoint:
+    certificate, key = LocalAuthority().good().write(tmp_path / "own")
+    return replace(ENDPOINT, certificate=certificate, certificate_key=key)
+
+
+def test_a_renewed_certificate_gets_a_new_context(tmp_path: Path) -> None:
+    endpoint = own(tmp_path)
+    before = client_context(endpoint)
+    assert client_context(replace(endpoint, host="other.example.org")) is before
+    assert client_context(ENDPOINT) is not before
+    own(tmp_path)
+    os.utime(tmp_path / "own" / "server.crt", ns=(1, 1))
+    assert client_context(endpoint) is not before
+
+
+def test_one_file_may_hold_certificate_and_key(tmp_path: Path) -> None:
+    good = LocalAuthority().good()
+    both = tmp_path / "both.pem"
+    both.write_bytes(good.key_pem + good.chain_pem)
+    assert client_context(replace(ENDPOINT, certificate=both)).verify_mode is ssl.CERT_REQUIRED
+    own_certificate(both, None)
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    endpoint = own(tmp_path)
+    missing = tmp_path / "none.key"
+    with pytest.raises(
+        TlsError, match=r"tls_certificate: .*server\.crt with tls_key .*none\.key cannot be used: No such"
+    ):
+        client_context(replace(endpoint, certificate_key=missing))
+    other = LocalAuthority().good().write(tmp_path / "other")[1]
+    with pytest.raises(TlsError, match="KEY_VALUES_MISMATCH"):
+        client_context(replace(endpoint, certificate_key=other))
+    with pytest.raises(TlsError, match=r"none\.key cannot be used"):
+        own_certificate(missing, None)
+
+
+def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path) -> None:
+    endpoint = own(tmp_path)
+    assert endpoint.certificate_key is not None
+    key = serialization.load_pem_private_key(endpoint.certificate_key.read_bytes(), None)
+    endpoint.certificate_key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"passphrase"),
+        )
+    )
+    with pytest.raises(TlsError, match="has a passphrase"):
+        client_context(endpoint)
