@@ -137,6 +137,20 @@ class QuitUnconfirmed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MaildropExpiryShort(Event):
+    """The server deletes mail sooner than `keep` wants it kept (EXPIRE, RFC 2449 s.6.7); told once."""
+
+    name: ClassVar[str] = "maildrop.expiry_short"
+    level: ClassVar[Level] = "warning"
+    maildrop: str
+    poll_id: str
+    expire_days: int
+    """0: the server wants no mail left at all, and may delete what was fetched."""
+    keep_seconds: float
+    """What `keep` wants; -1 for ever."""
+
+
+@dataclass(frozen=True, slots=True)
 class MessageEvent(Event):
     """The fields that every event about one message has."""
 

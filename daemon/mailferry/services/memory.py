@@ -37,6 +37,8 @@ class PollMemory:
     seen: dict[Uidl, tuple[int, Fingerprint]] = field(default_factory=dict)
     """Sizes and fingerprints of listed messages, while a comparison has not come to its end."""
     troubles: dict[TroubleKey, Trouble] = field(default_factory=dict)
+    told_expire_days: int | None = None
+    """The server's EXPIRE of which it was told that it is too short."""
 
     def keep_seen(self, listed: ListedMessage, seen: Fingerprint) -> None:
         """Keep what was seen of a message, if that can be found again."""

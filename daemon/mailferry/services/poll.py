@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from mailferry.errors import MailferryError, StoreError
 from mailferry.events import PollStarted, QuitUnconfirmed
 from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState
+from mailferry.policy.expiry import expires_too_early
 from mailferry.policy.plan import (
     Oversize,
     Plan,
@@ -108,6 +109,7 @@ class Poll:
 
     async def _use(self, session: MaildropSession) -> None:
         self.report.login_delay_seconds = session.traits.login_delay_seconds
+        self._look_at_expiry(session.traits.expire_days)
         listing = await session.listing()
         self.report.listed, self.report.octets = len(listing.messages), listing.octets
         known = await self._around.ledger.known_messages(self._policy.maildrop)
@@ -124,6 +126,14 @@ class Poll:
         pipeline.start(plan.fetch, recognition)
         await self._wait_for(pipeline)
         await self._end(session, deletions, pipeline)
+
+    def _look_at_expiry(self, expire_days: int | None) -> None:
+        """Tell, once, that the server deletes sooner than the configuration wants (RFC 2449 s.6.7)."""
+        if expire_days is None or not expires_too_early(self._policy.retention, expire_days):
+            self._memory.told_expire_days = None
+        elif self._memory.told_expire_days != expire_days:
+            self._memory.told_expire_days = expire_days
+            self._story.expiry_short(expire_days, self._policy.retention)
 
     async def _adopt(self, verdict: Verdict) -> None:
         """Write down what is now known under which unique-id, before anything is done with it.

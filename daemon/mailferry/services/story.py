@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailferry.events import (
+    MaildropExpiryShort,
     MessageDeferred,
     MessageFetchFailed,
     MessageInDoubt,
@@ -25,6 +26,7 @@ from mailferry.model import (
     MessageRecord,
     Uidl,
 )
+from mailferry.policy.plan import Retention
 from mailferry.ports import Emit
 from mailferry.services.memory import Trouble
 
@@ -97,6 +99,13 @@ class Story:
     def uidls_changed(self, recognised: int, unrecognised: int) -> None:
         """Tell that the server has given new unique-ids to messages that we had."""
         self.emit(UidlsChanged(self.maildrop, self.poll_id, recognised, unrecognised))
+
+    def expiry_short(self, expire_days: int, retention: Retention) -> None:
+        """Tell that the server deletes mail sooner than we would."""
+        keep = retention.keep_seconds
+        self.emit(
+            MaildropExpiryShort(self.maildrop, self.poll_id, expire_days, -1.0 if keep is None else keep)
+        )
 
     def _about(self, message: FetchedMessage) -> dict[str, Any]:
         return {

@@ -22,6 +22,7 @@ from mailferry.telemetry.results import DeliveryOutcome, MessageOutcome
 
 NOW = 1_800_000_000.0
 UNCOUNTED = {
+    "maildrop.expiry_short",  # a word for a person, not a rate
     "daemon.started", "daemon.stopping", "daemon.stopped", "poll.started", "poll.failed", "maildrop.recovered",
     "etrn.delayed", "etrn.refused", "etrn.recovered", "etrn.postponed", "etrn.failed", "etrn.unusable", "etrn.resumed",
     "maildrop.fault_reported", "route.probe_failed", "route.auth_rejected", "ledger.recovered", "wire.traced",
