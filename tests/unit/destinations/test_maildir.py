@@ -7,11 +7,13 @@ import gc
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mailferry.destinations.maildir import MaildirDestination, MaildirWriter, file_name
+from mailferry.message.spool import Spool
 from mailferry.model import Deferred, Delivered, DeliveryReport, DestinationName, Outcome, Scope
 from support.deliveries import Reports, fetched
 
@@ -42,6 +44,17 @@ def test_the_octets_are_stored_as_they_were_fetched(box: Path) -> None:
     assert outcome == Delivered(name)
     assert files(box) == {f"new/{name}": CONTENT}
     assert file_name(fetched(CONTENT, number=7)) == name  # it follows from the octets alone
+
+
+def test_a_message_from_a_file_is_the_same_file_in_the_archive(box: Path, tmp_path: Path) -> None:
+    file = Spool(tmp_path, 1, reserve_octets=0).new_file()
+    for start in range(0, len(CONTENT), 7):
+        file.write(CONTENT[start : start + 7])
+    content = file.content()
+    assert content is not None
+    (outcome,) = MaildirWriter(box).write([replace(fetched(CONTENT), content=content)])
+    assert outcome == store(MaildirWriter(box.parent / "other"))
+    assert list(files(box).values()) == [CONTENT]
 
 
 def test_folders_and_files_are_for_the_owner_only(box: Path) -> None:

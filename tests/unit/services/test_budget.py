@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailferry.services.budget import MemoryBudget
+from mailferry.services.budget import SPOOLED_OCTETS, MemoryBudget
 from support.virtual_time import settle, timeless
 
 
@@ -136,3 +136,29 @@ async def test_a_reserve_that_is_granted_while_it_is_given_up_gives_back() -> No
             step()
         await settle()
         assert (task.cancelled(), budget.in_use_octets) == (True, 0)
+
+
+class InAFile:
+    """A content of so many octets that is not in memory."""
+
+    def __init__(self, octets: int) -> None:
+        self._octets = octets
+
+    def __len__(self) -> int:
+        return self._octets
+
+
+def test_a_message_in_a_file_counts_in_part_and_for_no_less_than_a_held_one() -> None:
+    budget = MemoryBudget(1 << 30, spool_threshold_octets=4 << 20)
+    assert [budget.share_of(octets) for octets in (1, 4 << 20, 1 << 30)] == [1, 4 << 20, 4 << 20]
+    assert budget.share_of_content(b"x" * 100) == 100
+    assert budget.share_of_content(InAFile(1 << 30)) == 4 << 20  # type: ignore[arg-type]
+
+
+def test_with_a_small_threshold_a_file_still_needs_its_pieces() -> None:
+    budget = MemoryBudget(1 << 30, spool_threshold_octets=1 << 16)
+    assert [budget.share_of(octets) for octets in (1 << 17, 1 << 30)] == [1 << 17, SPOOLED_OCTETS]
+
+
+def test_without_a_spool_everything_counts() -> None:
+    assert MemoryBudget(100).share_of(1 << 40) == 1 << 40
