@@ -84,6 +84,12 @@ class LocalAuthority:
         """Issue a certificate that ended yesterday."""
         return self._issue(*NAMES, not_after=_now() - dt.timedelta(days=1))
 
+    def client(self, name: str) -> ServerCertificate:
+        """Issue a certificate that a client shows, with its user's name as the common name."""
+        leaf = self._ca.issue_cert(common_name=name, key_type=trustme.KeyType.ECDSA)
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+        return ServerCertificate(chain, leaf.private_key_pem.bytes())
+
     def _issue(self, *names: str, not_after: dt.datetime | None = None) -> ServerCertificate:
         start = _now() - dt.timedelta(days=30)
         leaf = self._ca.issue_cert(

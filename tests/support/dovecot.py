@@ -10,6 +10,7 @@ system's temporary folder, and `close` removes it.
 
 from __future__ import annotations
 
+import base64
 import grp
 import itertools
 import os
@@ -24,7 +25,7 @@ from typing import Self
 from support.certificates import LocalAuthority, ServerCertificate
 from support.processes import Child, free_port, greets, require
 
-MECHANISMS = "plain login cram-md5 apop scram-sha-256"
+MECHANISMS = "plain login cram-md5 apop scram-sha-1 scram-sha-256"
 _FIRST_ARRIVAL = 1_700_000_000
 _SESSIONS = 1000
 
@@ -37,6 +38,8 @@ class PrivateDovecot:
 
     Attributes:
         certificate: what it shows; by default one that `authority` issued for loopback.
+        token_key: where set, OAUTHBEARER and XOAUTH2 take JSON web tokens signed with it (HS256).
+        client_certificates: whether EXTERNAL takes certificates of `authority`, by their common names.
         log: its log file.
     """
 
@@ -47,6 +50,8 @@ class PrivateDovecot:
         authority: LocalAuthority | None = None,
         certificate: ServerCertificate | None = None,
         lock_session: bool = True,
+        token_key: bytes = b"",
+        client_certificates: bool = False,
     ) -> None:
         self._program = require("dovecot")
         require("pop3-login")
@@ -57,6 +62,8 @@ class PrivateDovecot:
         self.log = folder / "dovecot.log"
         self._folder = folder
         self._lock_session = lock_session
+        self._token_key = token_key
+        self._client_certificates = client_certificates
         self._users = folder / "users"
         self._arrivals = itertools.count(_FIRST_ARRIVAL)
         # A short path too: those of Unix sockets end at 108 octets.
@@ -163,7 +170,7 @@ default_process_limit = {_SESSIONS}
 default_client_limit = {_SESSIONS * 4}
 first_valid_uid = 0
 first_valid_gid = 0
-auth_mechanisms = {MECHANISMS}
+auth_mechanisms = {self._mechanisms()}
 auth_failure_delay = 0
 mail_max_userip_connections = {_SESSIONS}
 pop3_lock_session = {"yes" if self._lock_session else "no"}
@@ -199,15 +206,56 @@ service stats {{
 }}
 """
 
+    def _mechanisms(self) -> str:
+        tokens = " oauthbearer xoauth2" * bool(self._token_key)
+        return MECHANISMS + tokens + " external" * self._client_certificates
+
+    def _tokens_2_3(self) -> str:
+        if not self._token_key:
+            return ""
+        keys = self._own_folder / "keys"
+        key = keys / "default" / "HS256" / "default"
+        key.parent.mkdir(parents=True, exist_ok=True)
+        key.write_bytes(base64.b64encode(self._token_key))
+        settings = self._folder / "oauth2.conf"
+        settings.write_text(
+            "introspection_mode = local\nusername_attribute = sub\n"
+            f"local_validation_key_dict = fs:posix:prefix={keys}/\n",
+            encoding="utf-8",
+        )
+        return f"""
+passdb {{
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = {settings}
+}}"""
+
+    def _client_certificates_2_3(self) -> str:
+        if not self._client_certificates:
+            return ""
+        return f"""
+ssl_ca = <{self.authority.write_ca(self._folder)}
+ssl_require_crl = no
+ssl_verify_client_cert = yes
+auth_ssl_username_from_cert = yes
+ssl_cert_username_field = commonName
+passdb {{
+  driver = static
+  mechanisms = external
+  args = nopassword
+}}"""
+
     def _config_2_3(self) -> str:
         uid, gid = _mail_owner()
         return f"""\
+{self._client_certificates_2_3()}{self._tokens_2_3()}
 disable_plaintext_auth = no
 mail_location = maildir:{self._own_folder}/mail/%u/Maildir
 ssl_cert = <{self._folder}/dovecot.crt
 ssl_key = <{self._folder}/dovecot.key
 passdb {{
   driver = passwd-file
+  mechanisms = {MECHANISMS}
   args = scheme=PLAIN username_format=%u {self._users}
 }}
 userdb {{
