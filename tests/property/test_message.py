@@ -6,6 +6,7 @@ import email
 import unicodedata
 from email import policy
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from mailferry.message.headers import (
 from mailferry.message.lineends import normalise_line_ends
 from mailferry.message.received import received_field
 from mailferry.message.summary import SUMMARY_CHARACTERS, summarise
+from mailferry.message.transfer import quote_eight_bit
 
 FRAGMENTS = [
     b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b"\r\n ", b":", b";", b"=", b"?=", b"=?", b'"', b"\\",
@@ -202,3 +204,12 @@ def test_a_received_field_is_one_field(from_host: str, by_host: str, protocol: s
     assert [name for name, _ in iter_fields(field)] == [b"Received"]
     assert normalise_line_ends(field) is field
     assert split_header(field) == (field, b"")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([b"\r\n", b"\xe9", b"-", b"=", b"a" * 40, b"\r", b"\n"])).map(b"".join))
+def test_octets_are_quoted_alike_in_blocks(text: bytes) -> None:
+    whole = quote_eight_bit(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mailferry.message.transfer._BLOCK_OCTETS", 3)
+        assert quote_eight_bit(text) == whole

@@ -20,7 +20,7 @@ from mailferry.message.spool import PIECE_OCTETS, Spool
 from mailferry.model import Content, StoredContent
 
 DOWNGRADE_LIMIT_OCTETS = 32 * 2**20
-"""The largest 8-bit message that is put into 7 bits: that takes about four times its size in memory."""
+"""The largest 8-bit message that is put into 7 bits: at the worst that takes ten times its size in memory."""
 
 
 def rewritten(content: Content, spool: Spool | None, *, seven_bit: bool) -> Content:

@@ -15,6 +15,7 @@ _HIGH = bytes(range(0x80, 0x100))
 _MASKED = bytes(octet if octet < 0x80 else ord("?") for octet in range(256))
 _BASE64_LINE_INPUT = 57
 _EQUALS = 0x3D
+_BLOCK_OCTETS = 64 * 1024
 
 
 def encode_body(body: bytes, *, is_text: bool) -> tuple[bytes, bytes]:
@@ -58,6 +59,20 @@ def quote_eight_bit(text: bytes, line_break: bytes = b"=\r\n") -> bytes:
     """
     if text.isascii():
         return text
+    return b"".join(_quoted_lines(block, line_break) for block in _blocks(text))
+
+
+def _blocks(text: bytes) -> Iterator[bytes]:
+    """Cut text after line ends: a million short lines at once would take fifty times its size."""
+    start = 0
+    while start < len(text):
+        line_end = text.find(b"\r\n", start + _BLOCK_OCTETS)
+        end = line_end + 2 if line_end >= 0 else len(text)
+        yield text[start:end]
+        start = end
+
+
+def _quoted_lines(text: bytes, line_break: bytes) -> bytes:
     quoted = text
     for octet in set(text.translate(None, _LOW)):
         quoted = quoted.replace(bytes([octet]), b"=%02X" % octet)
