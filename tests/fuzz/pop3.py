@@ -27,6 +27,7 @@ from mailferry.protocol.pop3_commands import (
     Capa,
     Command,
     Dele,
+    Lang,
     List_,
     Noop,
     Pass,
@@ -38,13 +39,18 @@ from mailferry.protocol.pop3_commands import (
     Top,
     UidlCommand,
     User,
+    Utf8,
+    Verb,
 )
 from mailferry.protocol.pop3_listings import (
     UIDL_OCTETS,
     Capabilities,
     parse_capabilities,
+    parse_languages,
+    parse_scan_line,
     parse_scan_listing,
     parse_stat,
+    parse_uid_line,
     parse_uid_listing,
 )
 from mailferry.protocol.pop3_state import Pop3State
@@ -59,6 +65,7 @@ COMMANDS: dict[str, Command] = {
     "l": List_(), "L": List_(1), "i": UidlCommand(), "I": UidlCommand(1), "o": Top(1, 0), "r": Retr(1),
     "R": Retr(1, listed_octets=10), "z": Retr(1, listed_octets=10_000),
     "d": Dele(1), "e": Rset(), "n": Noop(), "q": Quit(),
+    "g": Lang(), "G": Lang("de"), "8": Utf8(), "v": Verb("XONE"), "V": Verb("XMANY", body=True),
 }  # fmt: skip
 _TLS = "T"
 _PARTS = 40
@@ -325,6 +332,8 @@ def verify_texts(text: str, body: bytes) -> None:
     else:
         assert count >= 0
         assert octets >= 0
+    verify_one_line(text)
+    assert all(len(tag) + len(name) <= len(body) and " " not in tag for tag, name in parse_languages(body))
     capabilities = parse_capabilities(body)
     told = [
         getattr(capabilities, name) for name, kind in vars(Capabilities).items() if isinstance(kind, property)
@@ -334,6 +343,25 @@ def verify_texts(text: str, body: bytes) -> None:
     assert capabilities.login_delay_seconds is None or capabilities.login_delay_seconds >= 0
     assert capabilities.expire_days is None or capabilities.expire_days >= 0
     assert len(str(capabilities.implementation)) <= len(body) + 4
+
+
+def verify_one_line(text: str) -> None:
+    """Any text is read as one line of a listing, or refused."""
+    try:
+        number, size = parse_scan_line(text)
+    except RemoteProtocolError:
+        pass
+    else:
+        assert [number, size] == [int(word) for word in text.split()[:2]]
+        assert number >= 1
+    try:
+        number, uid = parse_uid_line(text)
+    except RemoteProtocolError:
+        pass
+    else:
+        assert number == int(text.split(maxsplit=1)[0])
+        assert 0 < len(uid) <= UIDL_OCTETS
+        assert text.rstrip(" \t").endswith(uid.decode())
 
 
 def verify_streaming(session: Session, held: Session) -> None:
@@ -431,7 +459,7 @@ _HARNESS = Harness(
     tokens=(
         b"+OK\r\n", b"+OK ", b"-ERR [IN-USE] ", b"-ERR\r\n", b"[SYS/TEMP]", b"[AUTH]", b"+ dGVzdA==\r\n", b"+\r\n", b"+ ",
         b".\r\n", b"..\r\n", b"\r\n.\r\n", b"\r\n", b"\n", b"\r", b"\n.\n", b"\r\n.\n", b"<1.2@h.org>", b"1 2\r\n", b"1 uid\r\n",
-        b"PIPELINING\r\n", b"SASL PLAIN LOGIN\r\n", b"LOGIN-DELAY 60 USER\r\n", b"EXPIRE 0\r\n", b"STLS\r\n", SEPARATOR, b"|",
+        b"PIPELINING\r\n", b"SASL PLAIN LOGIN\r\n", b"LOGIN-DELAY 60 USER\r\n", b"EXPIRE 0\r\n", b"STLS\r\n", b"UTF8 USER\r\n", b"en English\r\n", SEPARATOR, b"|",
         b"4294967296", b"0000000001", b"c|s|T|c|u|p|tli|rd|q\n", b" ", b"\t", b"\0", b"\xff",
     ),
     max_octets=1500,

@@ -13,13 +13,14 @@ import re
 
 from fuzz.harness import SEPARATOR, Harness
 from mailferry.errors import LocalProtocolError
-from mailferry.protocol.sasl import ScramSha1, ScramSha256, create_mechanism
-from mailferry.protocol.sasl_exchange import AuthenticationExchangeError
+from mailferry.protocol.sasl import ScramSha1, ScramSha256, ScramSha256Plus, create_mechanism
+from mailferry.protocol.sasl_exchange import AuthenticationExchangeError, ChannelBinding, LinkFacts
 from mailferry.protocol.scram import MAX_ITERATIONS, MIN_ITERATIONS, Scram, saslprep
 
 _NONCE = "fyko+d2lbbFgONRv9qkxdawL"
 _PASSWORD = "pencil"
-_DIGESTS = {ScramSha256: "sha256", ScramSha1: "sha1"}
+_DIGESTS: dict[type[Scram], str] = {ScramSha256: "sha256", ScramSha1: "sha1", ScramSha256Plus: "sha256"}
+_BINDING = ChannelBinding("tls-unique", b"finished")
 _MOST_ITERATIONS = MIN_ITERATIONS + 1000
 """More are refused before they are counted: they would only cost the fuzzer its time."""
 
@@ -33,7 +34,7 @@ def check(data: bytes) -> None:
 
 
 def _check_scram(kind: type[Scram], challenges: list[bytes]) -> None:
-    scram = kind("user", _PASSWORD, _NONCE)
+    scram = kind("user", _PASSWORD, _NONCE, binding=_BINDING)
     said: list[bytes] = []
     told: list[bytes] = []
     for challenge in challenges:
@@ -83,7 +84,7 @@ def _signature(kind: type[Scram], server_first: bytes, client_final: bytes) -> b
 
 def _check_other(name: str, challenges: list[bytes]) -> None:
     try:
-        mechanism = create_mechanism(name, "user", _PASSWORD)
+        mechanism = create_mechanism(name, "user", _PASSWORD, LinkFacts("h", 1, _BINDING))
         mechanism.initial()
         for challenge in challenges:
             if not _is_costly(challenge):
@@ -108,11 +109,11 @@ _HARNESS = Harness(
     check=check,
     tokens=(
         b"r=@N@x,s=QSXCR+Q6sek8bf92,i=4096", b"v=@V@", b"@N@", b"@V@", b"e=invalid-proof", b"m=x,", b",x=y", b",", b"=", b"i=4096", b"i=1",
-        b"i=4294967296", b"s=", b"r=", b"v=", b"QQ==", b"SCRAM-SHA-256", b"SCRAM-SHA-1", b"CRAM-MD5", b"PLAIN", b"LOGIN", b"XOAUTH2", b"{}",
+        b"i=4294967296", b"s=", b"r=", b"v=", b"QQ==", b"SCRAM-SHA-256", b"SCRAM-SHA-1", b"CRAM-MD5", b"PLAIN", b"LOGIN", b"XOAUTH2", b"OAUTHBEARER", b"EXTERNAL", b"SCRAM-SHA-1-PLUS", b"{}",
         SEPARATOR, b"\xc2\xa0", b"\xc2\xad", b"\xd7\x90", b"\xe2\x80\x8e", b"\xff", b"\0", b"\xef\xac\x81",
     ),
     max_octets=600,
-    modules=("protocol/sasl.py", "protocol/sasl_exchange.py", "protocol/scram.py"),
+    modules=("protocol/sasl.py", "protocol/sasl_exchange.py", "protocol/sasl_oauth.py", "protocol/scram.py"),
 )  # fmt: skip
 
 HARNESSES = (_HARNESS,)

@@ -16,6 +16,7 @@ from mailferry.protocol.pop3_commands import (
     Capa,
     Command,
     Dele,
+    Lang,
     List_,
     Noop,
     Pass,
@@ -25,6 +26,7 @@ from mailferry.protocol.pop3_commands import (
     Top,
     UidlCommand,
     User,
+    Utf8,
 )
 from mailferry.protocol.pop3_state import Pop3State
 
@@ -82,6 +84,9 @@ STARTS: tuple[Callable[[], Pop3Connection], ...] = (
     lambda: authorization(Stls()),
     lambda: authorization(Auth("PLAIN")),
     lambda: authorization(Quit()),
+    lambda: authorization(Lang()),
+    lambda: authorization(Utf8()),
+    lambda: transaction(List_(1), UidlCommand(1), Lang("de"), Lang()),
     transaction,
     lambda: transaction(Retr(1), Dele(1), Retr(2), Top(3, 0), Quit()),
     lambda: transaction(List_(), UidlCommand(), Capa(), Noop(), Retr(1), Retr(2), Retr(3)),
