@@ -131,6 +131,18 @@ ROWS: Final = (
         "0 and 0",
         _none("doubled", "left", "lost"),
     ),
+    Row(
+        "endless RETR: peak memory",
+        lambda f: f"{f['peak_growth_kib'] / 1024:.1f} MiB above a program with nothing to do, and it ends",
+        "bounded by configuration, and ends",
+        lambda f: f["peak_growth_kib"] < 16 * 1024,
+    ),
+    Row(
+        "a message of 32 MiB: memory",
+        lambda f: f"{f['peak_growth_kib'] / 1024:.1f} MiB above a program with nothing to do",
+        "a few MiB",
+        lambda f: f["peak_growth_kib"] < 16 * 1024,
+    ),
     Row("altered bodies", lambda f: f"{f['altered']} of {f['messages']} crafted", "0", _none("altered")),
     Row(
         "smuggled second messages",

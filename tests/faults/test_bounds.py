@@ -9,14 +9,14 @@ import io
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mailferry.app import Application
 from mailferry.config.loading import load_settings
-from mailferry.errors import MessageTooLargeError, ReadTimeoutError, RemoteProtocolError
+from mailferry.errors import ConnectionLostError, MessageTooLargeError, ReadTimeoutError, RemoteProtocolError
 from mailferry.message.spool import SpoolFile
 from mailferry.model import MaildropName
 from mailferry.policy.backoff import Backoff
@@ -24,7 +24,7 @@ from mailferry.services.poll import PollReport
 from support.configs import ConfigFolder, Tables, Value
 from support.daemon import DaemonProcess
 from support.faults import GREETING, Drip, Endless, Fault
-from support.figures import record
+from support.figures import record, thorough
 from support.scripted_smtp import FINAL, ScriptedSmtpServer
 from support.streamed import (
     GeneratedMail,
@@ -148,6 +148,30 @@ async def test_a_next_hop_without_an_end_defers_the_message(what: str, tmp_path:
         report = await Place(tmp_path / "m", pop.port, server.port).poll()
         assert (report.relayed, len(pop.mails)) == (0, 1)
     await server.stop()
+
+
+@pytest.mark.timeout(300)
+async def test_a_listing_of_millions_is_read(tmp_path: Path) -> None:
+    """With the longest unique-ids of RFC 1939; two million of them when somebody asks for thoroughness."""
+    count = 2_000_000 if thorough() else 50_000
+
+    def listing(line: Callable[[int], bytes]) -> Callable[[], Iterator[bytes]]:
+        return lambda: (
+            b"".join(map(line, range(first, min(first + 1000, count + 1))))
+            for first in range(1, count + 1, 1000)
+        )
+
+    async def break_off(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    pop = StreamingPop3(count=count, says={"RETR": break_off})
+    pop.listing["LIST"] = listing(lambda number: b"%d %d\r\n" % (number, 1000 + number))
+    pop.listing["UIDL"] = listing(lambda number: b"%d %070d\r\n" % (number, number))
+    async with pop.running(), HashingSmtp().running() as hop:
+        report = await Place(tmp_path / "m", pop.port, hop.port, timeout="60s").poll()
+    assert report.listed == count
+    assert isinstance(report.failure, ConnectionLostError), "at the first RETR, not before"
+    assert pop.retrieved
 
 
 @pytest.mark.timeout(120)
