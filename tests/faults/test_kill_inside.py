@@ -117,5 +117,6 @@ async def test_kill(launcher: ProgramLauncher, tmp_path: Path, case: Case) -> No
             assert dict(doubled) in ({}, {last: 1})
         else:
             assert dict(doubled) == ({last: 1} if case.point == UNKNOWABLE else {})
-        check = await rig.run(command="ledger check")
-        assert check.code == 0, check.tail()
+        if thorough() or case.point in OF_A_COPY:
+            check = await rig.run(command="ledger check")
+            assert check.code == 0, check.tail()

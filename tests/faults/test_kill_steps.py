@@ -165,7 +165,8 @@ async def kill_at(rig: FaultRig, step: Step) -> bool:
 
 async def kill_and_go_on(launcher: ProgramLauncher, folder: Path, step: Step, mode: Mode) -> None:
     mail = make_messages(MESSAGES, seed=5, sizes=(300, 2000))
-    mail[4] = make_messages(1, seed=6, sizes=(LARGE,))[0]
+    if thorough() or step.verb == CONTENT:
+        mail[4] = make_messages(1, seed=6, sizes=(LARGE,))[0]
     async with FaultRig(
         launcher,
         folder,
