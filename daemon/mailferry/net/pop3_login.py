@@ -94,7 +94,8 @@ class Login:
         name, secret = self.credentials.username, await self.credentials.read_password()
         self._check_utf8(secret)
         if self._takes_utf8 and not (name + secret).isascii():
-            name, secret = saslprep(name), saslprep(secret)  # RFC 6856 s.2.2: the client's duty with APOP
+            # RFC 6856 s.2.2: with APOP it is the client's duty, since the server sees a digest only.
+            name, secret = saslprep(name), saslprep(secret, stored=True)
         return await self.dialogue.command(Apop(name, apop_digest(timestamp, secret)))
 
     async def _rpop(self) -> Reply:

@@ -209,8 +209,13 @@ class ScramSha1Plus(ScramSha1):
     _plus: ClassVar[bool] = True
 
 
-def saslprep(text: str) -> str:
-    """Return `text` prepared by SASLprep (RFC 4013) as a query string.
+def saslprep(text: str, *, stored: bool = False) -> str:
+    """Return `text` prepared by SASLprep (RFC 4013).
+
+    Args:
+        text: a user name or password.
+        stored: whether it counts as a stored string, which what is unassigned in Unicode
+            3.2 is forbidden in; otherwise it is a query string.
 
     Raises:
         LocalProtocolError: it holds what SASLprep forbids, or nothing is left.
@@ -222,7 +227,8 @@ def saslprep(text: str) -> str:
     )
     # RFC 3454 s.4 fixes Unicode 3.2: what is newer passes unchanged, as on the server.
     prepared = ucd_3_2_0.normalize("NFKC", mapped)
-    if not prepared or any(check(char) for char in prepared for check in _PROHIBITED):
+    prohibited = (*_PROHIBITED, stringprep.in_table_a1) if stored else _PROHIBITED
+    if not prepared or any(check(char) for char in prepared for check in prohibited):
         raise LocalProtocolError("user name or password is empty or has a character that SASLprep forbids")
     _check_direction(prepared)
     return prepared

@@ -178,6 +178,12 @@ def test_a_refusal_may_come_in_place_of_the_first_message() -> None:
         scram.finish()
 
 
+def test_a_stored_string_holds_nothing_that_unicode_3_2_did_not_assign() -> None:
+    assert saslprep("\u00aa", stored=True) == "a"
+    with pytest.raises(LocalProtocolError):
+        saslprep("\U0001f40e", stored=True)
+
+
 # --- channel binding -------------------------------------------------------------
 
 BINDING = ChannelBinding("tls-unique", b"\x00\x01finished\xff")
