@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from support.certificates import LocalAuthority, ServerCertificate
-from support.processes import Child, free_port, greets, require
+from support.processes import Child, free_port, greets, require, unavailable
 
 MECHANISMS = "plain login cram-md5 apop scram-sha-1 scram-sha-256"
 _FIRST_ARRIVAL = 1_700_000_000
@@ -55,6 +55,8 @@ class PrivateDovecot:
     ) -> None:
         self._program = require("dovecot")
         require("pop3-login")
+        if (token_key or client_certificates) and _version(self._program) >= (2, 4):
+            unavailable("dovecot 2.3, whose settings for tokens and certificates these are")
         self.authority = authority or LocalAuthority()
         self.certificate = certificate or self.authority.good()
         self.port = free_port()
