@@ -148,12 +148,12 @@ _HARNESS = Harness(
         b"0", b"-1", b"1e999", b"nan", b"inf", b"0x1F", b"1979-05-27T07:32:00Z", b"07:32:00", b'"""', b"'''", b"\\u0000", b"\\U0010FFFF",
         b"\\uD800", b'"', b"'", b"[", b"]", b"{", b"}", b"=", b".", b",", b"#", b"\n", b"\r\n", b"\xef\xbb\xbf", b"\xff", b"\0", SEPARATOR,
         b"MAILFERRY_MAILDROP__A__HOST=", b"MAILFERRY_DAEMON__STATE_DIR=", b"STATE_DIRECTORY=/x", b"MAILFERRY_", b"__", b"MAILFERRY_CONFIG=",
-        b"max_hops = ", b"rejected = ", b"spool_threshold = ", b"memory_budget = ", b"hostname = ", b"oversize = ", b"every",
+        b"oauth2_token = ", b"tls_certificate = ", b"tls_key = ", b"auth = ", b'"external"', b'"oauthbearer"', b"max_hops = ", b"rejected = ", b"spool_threshold = ", b"memory_budget = ", b"hostname = ", b"oversize = ", b"every",
     ),
     max_octets=6000,
     modules=tuple(
         f"config/{module}.py" for module in (
-            "across", "cron", "destination", "etrn", "files", "key_lines", "kinds", "layers", "loading", "maildrop", "models",
+            "across", "cron", "destination", "etrn", "files", "key_lines", "kinds", "layers", "loading", "logins", "maildrop", "models",
             "network_kinds", "problems", "secrets", "units",
         )
     ),

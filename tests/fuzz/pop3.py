@@ -12,13 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 from unittest import mock
 
 from fuzz.harness import SEPARATOR, Harness, cut, cut_bytewise, dice_for
 from mailferry.errors import LocalProtocolError, MessageTooLargeError, RemoteProtocolError
-from mailferry.protocol import framing
+from mailferry.protocol import framing, pop3_listings
 from mailferry.protocol.framing import ReceiveBuffer, stuff
 from mailferry.protocol.pop3 import Continuation, Event, Greeting, Pop3Connection, Pop3Limits, Reply
+from mailferry.protocol.pop3_by_hand import command_by_hand
 from mailferry.protocol.pop3_commands import (
     Apop,
     Auth,
@@ -126,7 +128,7 @@ class Session:
     def act(self, letter: str) -> None:
         """Send what is legal; what is not must leave everything as it was."""
         connection = self.connection
-        before = (connection.state, connection.pending, connection.capabilities)
+        before = (connection.state, connection.pending, connection.capabilities, connection.utf8)
         try:
             if letter == _TLS:
                 connection.tls_established()
@@ -139,7 +141,7 @@ class Session:
                 self.answers += is_answer
                 self.sent += [] if is_answer else [COMMANDS[letter]]
         except LocalProtocolError:
-            assert (connection.state, connection.pending, connection.capabilities) == before
+            assert (connection.state, connection.pending, connection.capabilities, connection.utf8) == before
 
     def hear(self, piece: bytes) -> None:
         connection = self.connection
@@ -321,7 +323,41 @@ def verify_listings(event: Event) -> None:
             assert 0 < len(uid) <= UIDL_OCTETS
             assert line.rstrip(b" \t").endswith(uid)
             assert b"\n" not in uid
+    at_once = (read_or_none(parse_scan_listing, body), read_or_none(parse_uid_listing, body))
+    with mock.patch.object(pop3_listings, "_AT_ONCE_OCTETS", 0):  # as for listings of millions
+        assert at_once == (read_or_none(parse_scan_listing, body), read_or_none(parse_uid_listing, body))
     verify_texts(event.text, body)
+
+
+def read_or_none(parse: Callable[[bytes], list[Any]], body: bytes) -> list[Any] | None:
+    try:
+        return parse(body)
+    except RemoteProtocolError:
+        return None
+
+
+def verify_lines(text: str) -> None:
+    """A listing of one message in the status line is read as its line in a body would be."""
+    for parse, parse_body in ((parse_scan_line, parse_scan_listing), (parse_uid_line, parse_uid_listing)):
+        try:
+            entry = parse(text)
+        except RemoteProtocolError:
+            continue
+        assert [entry] == read_or_none(parse_body, text.encode() + b"\r\n")
+
+
+def verify_by_hand(text: str) -> None:
+    """What a person types is one line, and never logs in, protects or ends the session."""
+    try:
+        octets = command_by_hand(text).encode()
+    except LocalProtocolError:
+        return
+    assert octets.endswith(b"\r\n")
+    assert not re.search(rb"[\r\n\0]", octets[:-2])
+    assert octets.split()[0].upper() not in _NOT_BY_HAND
+
+
+_NOT_BY_HAND = frozenset({b"USER", b"PASS", b"APOP", b"RPOP", b"AUTH", b"STLS", b"QUIT", b"UTF8"})
 
 
 def verify_texts(text: str, body: bytes) -> None:
@@ -334,6 +370,7 @@ def verify_texts(text: str, body: bytes) -> None:
         assert octets >= 0
     verify_one_line(text)
     assert all(len(tag) + len(name) <= len(body) and " " not in tag for tag, name in parse_languages(body))
+    verify_lines(text)
     capabilities = parse_capabilities(body)
     told = [
         getattr(capabilities, name) for name, kind in vars(Capabilities).items() if isinstance(kind, property)
@@ -447,6 +484,8 @@ def check(data: bytes) -> None:
     for event in whole.events:
         verify_listings(event)
     verify_buffer(rest, cut(dice, rest))
+    verify_by_hand(script)
+    verify_by_hand(rest[:300].decode("utf-8", "replace"))
     connection = whole.connection
     pending = connection.pending
     assert connection.receive_eof() == []
@@ -460,10 +499,10 @@ _HARNESS = Harness(
         b"+OK\r\n", b"+OK ", b"-ERR [IN-USE] ", b"-ERR\r\n", b"[SYS/TEMP]", b"[AUTH]", b"+ dGVzdA==\r\n", b"+\r\n", b"+ ",
         b".\r\n", b"..\r\n", b"\r\n.\r\n", b"\r\n", b"\n", b"\r", b"\n.\n", b"\r\n.\n", b"<1.2@h.org>", b"1 2\r\n", b"1 uid\r\n",
         b"PIPELINING\r\n", b"SASL PLAIN LOGIN\r\n", b"LOGIN-DELAY 60 USER\r\n", b"EXPIRE 0\r\n", b"STLS\r\n", b"UTF8 USER\r\n", b"en English\r\n", SEPARATOR, b"|",
-        b"4294967296", b"0000000001", b"c|s|T|c|u|p|tli|rd|q\n", b" ", b"\t", b"\0", b"\xff",
+        b"4294967296", b"XTND x...", b"RETR 1", b"TOP 1 0", b"LANG en", b"g8GvwL", b"0000000001", b"c|s|T|c|u|p|tli|rd|q\n", b" ", b"\t", b"\0", b"\xff",
     ),
     max_octets=1500,
-    modules=("protocol/pop3.py", "protocol/pop3_state.py", "protocol/pop3_listings.py", "protocol/pop3_commands.py", "protocol/framing.py"),
+    modules=("protocol/pop3.py", "protocol/pop3_state.py", "protocol/pop3_listings.py", "protocol/pop3_commands.py", "protocol/pop3_by_hand.py", "protocol/framing.py"),
 )  # fmt: skip
 
 HARNESSES = (_HARNESS,)

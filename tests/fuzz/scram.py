@@ -13,7 +13,14 @@ import re
 
 from fuzz.harness import SEPARATOR, Harness
 from mailferry.errors import LocalProtocolError
-from mailferry.protocol.sasl import ScramSha1, ScramSha256, ScramSha256Plus, create_mechanism
+from mailferry.protocol.sasl import (
+    ScramSha1,
+    ScramSha256,
+    ScramSha256Plus,
+    choose_mechanism,
+    create_mechanism,
+    require_protection,
+)
 from mailferry.protocol.sasl_exchange import AuthenticationExchangeError, ChannelBinding, LinkFacts
 from mailferry.protocol.scram import MAX_ITERATIONS, MIN_ITERATIONS, Scram, saslprep
 
@@ -30,6 +37,7 @@ def check(data: bytes) -> None:
     for scram in _DIGESTS:
         _check_scram(scram, challenges)
     _check_other(name.decode("latin-1"), challenges)
+    _check_choice(name.decode("latin-1"), challenges)
     _check_saslprep(data.decode("utf-8", "replace"))
 
 
@@ -92,6 +100,20 @@ def _check_other(name: str, challenges: list[bytes]) -> None:
         mechanism.finish()
     except (LocalProtocolError, AuthenticationExchangeError) as error:
         assert _PASSWORD not in str(error) or any(_PASSWORD.encode() in part for part in challenges)
+
+
+def _check_choice(name: str, challenges: list[bytes]) -> None:
+    """Whatever is offered, no bare secret goes over a bare link, and no offer of proof is passed over."""
+    offered = frozenset([name, *(challenge.decode("latin-1") for challenge in challenges)])
+    for binding in (None, _BINDING):
+        facts = LinkFacts("mx.example.org", 587, binding, offered)
+        for has_token in (False, True):
+            chosen = choose_mechanism(facts, protected=False, has_token=has_token)
+            if chosen is not None:
+                assert chosen in offered
+                require_protection(create_mechanism(chosen, "user", _PASSWORD, facts), protected=False)
+            if not has_token and offered & {"SCRAM-SHA-256", "SCRAM-SHA-1"}:
+                assert (chosen or "").startswith("SCRAM-")
 
 
 def _check_saslprep(text: str) -> None:
