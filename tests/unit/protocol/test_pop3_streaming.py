@@ -6,7 +6,7 @@ import pytest
 
 from mailferry.errors import MessageTooLargeError, RemoteProtocolError
 from mailferry.message.digest import header_digest
-from mailferry.protocol.framing import HeadSink
+from mailferry.protocol.framing import HeadSink, stuff
 from mailferry.protocol.pop3 import Pop3Connection, Pop3Limits, Reply
 from mailferry.protocol.pop3_commands import Pass, Retr, Top, User
 
@@ -167,3 +167,14 @@ def test_a_head_can_be_forgotten() -> None:
     assert (bytes(sink.head), sink.octets) == (b"abc", 4)
     sink.discard()
     assert not sink.head
+
+
+@pytest.mark.parametrize("at_once", range(1, 12))
+@pytest.mark.parametrize("shift", range(8))
+def test_a_dot_that_was_stuffed_goes_wherever_the_octets_are_cut(at_once: int, shift: int) -> None:
+    body = b"x" * shift + b"\r\n.\r\n..a\r\n.b\r\n\r\n.\r\nc" * 20 + b"\r\n"
+    setup = Setup(held_octets=0)
+    setup.connection.send(Retr(1))
+    (reply,), _ = setup.feed(b"+OK\r\n" + stuff(body) + b".\r\n", at_once)
+    assert reply.sink is setup.sinks[0]
+    assert b"".join(setup.sinks[0].pieces) == body
