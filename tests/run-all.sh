@@ -5,7 +5,8 @@
 #
 # Dovecot, Postfix and Prometheus (for promtool) are installed when they are
 # missing and we may; they are never started as services: the tests run private
-# instances on loopback.
+# instances on loopback. Exim, which cannot be installed beside Postfix, is only
+# unpacked into build/.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -71,12 +72,18 @@ provide_servers() {
     install_servers $wanted || echo "tests: apt-get could not install: " $wanted
 }
 
+provide_exim() {
+    [ -x build/exim/usr/sbin/exim4 ] && return
+    has apt-get && has dpkg && bash tests/fetch-exim.sh || echo "tests: Exim could not be unpacked into build/exim"
+}
+
 provide_servers
+provide_exim
 # pytest-randomly shuffles and prints its seed; `--randomly-seed=N` repeats an order.
 "$bin/pytest" -q "$@" tests
 result=$?
 
-wanted=$(missing_servers)
+wanted=$(missing_servers; [ -x build/exim/usr/sbin/exim4 ] || echo exim4)
 if [ -n "$wanted" ]; then
     echo "REAL SERVERS ARE MISSING:" $wanted "- THE TESTS AGAINST THEM DID NOT RUN"
     # As in tests/support/processes.py: where they are a must, to miss them is to fail.

@@ -36,6 +36,8 @@ showq unix n - n - - showq
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
@@ -48,7 +50,8 @@ class PrivatePostfix:
 
     It offers PIPELINING, SIZE, ETRN, 8BITMIME, DSN, SMTPUTF8 and CHUNKING, and
     STARTTLS when it has a certificate. `settings` are added to main.cf; a test
-    may set `smtpd_recipient_restrictions` and the like.
+    may set `smtpd_recipient_restrictions` and the like, or with `relay_domains`
+    and `relay_transport` have it keep mail for another server on loopback.
 
     Attributes:
         log: Postfix's log file.

@@ -37,6 +37,7 @@ from mailferry.policy.etrn import (
     Streak,
     failure_result,
     is_silent,
+    result_of,
     standing_name,
     standing_text,
 )
@@ -121,7 +122,7 @@ class EtrnTurns:
         self._around = surroundings
         self._caps = caps
         self._watch = watch
-        self._server = _Fate(self._stored(standings, ""))
+        self._server = _Fate(_looked_at_anew(self._stored(standings, "")))
         self._nodes = {node: _Fate(self._stored(standings, node)) for node in self.policy.nodes}
         self._due: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -344,3 +345,9 @@ class EtrnTurns:
             self._around.ledger.commit([fate.standing], written)
         except StoreError:
             return  # the same, told at once
+
+
+def _looked_at_anew(server: StandingRecord) -> StandingRecord:
+    """After a start look for our listener at once: it may well be what was restarted, too."""
+    postponed = server.consecutive_failures and result_of(server.last_error) is EtrnResult.POSTPONED
+    return replace(server, not_before=0.0) if postponed else server

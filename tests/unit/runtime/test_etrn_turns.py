@@ -381,6 +381,22 @@ async def test_nothing_is_asked_while_nobody_listens() -> None:
 
 
 @timeless
+async def test_a_start_looks_for_our_listener_at_once() -> None:
+    listener = FakeListener()
+    listener.says = "nobody"
+    rig = EtrnRig(A, listener=listener)
+    first = rig.turns()
+    await rig.round(first)
+    await ended(first)
+    listener.says = ""
+    again = rig.turns()
+    await rig.round(again)
+    assert rig.server.nodes_asked == [A]
+    assert rig.told(EtrnResumed) == [EtrnResumed("head-office", 1)]
+    await ended(again)
+
+
+@timeless
 async def test_a_server_that_fails_once_we_listen_again_is_told() -> None:
     listener = FakeListener()
     listener.says = "nobody"
