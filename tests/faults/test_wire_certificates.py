@@ -7,6 +7,7 @@ entries, never the common name, an address only as an address.
 from __future__ import annotations
 
 import datetime as dt
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,3 +191,18 @@ async def test_what_proves_the_host_is_taken(
     ca_file = authority.write_ca(tmp_path)
     server = await opens(kind, mode, host, issue(authority), ca_file, tmp_path)
     assert any(command.startswith(b"AUTH ") for command in server.commands)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_name_with_the_dot_of_the_root_is_the_same_name(
+    mode: TlsMode, authority: OddAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pop.example.net.` keeps the search list out of it; no certificate has the dot (RFC 6066 s.3)."""
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *more, **words: resolve(str(host).rstrip("."), *more, **words)
+    )
+    ca_file = authority.write_ca(tmp_path)
+    await opens("pop3", mode, "localhost.", authority.issue(dns("localhost")), ca_file, tmp_path)
+    with pytest.raises(TlsError, match="certificate refused"):
+        await opens("pop3", mode, "localhost.", authority.issue(dns("elsewhere")), ca_file, tmp_path)

@@ -80,7 +80,7 @@ def hostile_box(place: str) -> SandboxMaildrop:
     content = b"From: %s\r\nTo: %s\r\nSubject: %s\r\n\r\nhello\r\n" % (ENCODED, HOSTILE, HOSTILE + ENCODED)
     box = SandboxMaildrop(PASSWORD)
     uidl = HOSTILE_CR.replace(b" ", b"_") if place == "uidl" else b"one"
-    box.append(content if place == "message" else b"Subject: x\r\n\r\nx\r\n", uidl)
+    box.append(content if place in {"message", "hop rcpt"} else b"Subject: x\r\n\r\nx\r\n", uidl)
     return box
 
 
@@ -169,22 +169,32 @@ COMMANDS = [
     ["history", "--json"],
     ["once"],
     ["once", "--json"],
+    ["quarantine", "list"],
+    ["quarantine", "list", "--json"],
+    ["quarantine", "show", "ENTRY"],
+    ["quarantine", "show", "ENTRY", "--headers"],
+    ["quarantine", "show", "ENTRY", "--json"],
+    ["ledger", "export"],
 ]
 
 
-def commands_output(config: Path, folder: Path) -> Iterator[tuple[list[str], bytes, bytes]]:
+def commands_output(config: Path) -> Iterator[tuple[list[str], bytes, bytes]]:
     """Run the commands as a person would; every second one on a narrow screen."""
+    entry = ""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILFERRY_")}
     environment |= {"PYTHONPATH": str(SOURCE_ROOT), "PYTHONIOENCODING": "utf-8", "MAILFERRY_DEBUG": "1"}
     for number, command in enumerate([*COMMANDS, ["history"]]):
+        words = [entry if word == "ENTRY" else word for word in command]
         done = subprocess.run(
-            [sys.executable, "-m", "mailferry", *command, "-c", str(config)],
+            [sys.executable, "-m", "mailferry", *words, "-c", str(config)],
             env=environment | {"COLUMNS": "80" if number % 2 else "200"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=40,
             check=False,
         )
+        if command == ["quarantine", "list", "--json"]:
+            entry = re.search(r'"(?:name|entry)": "([^"]+)"', done.stdout.decode())[1]  # type: ignore[index]
         yield command, done.stdout, done.stderr
 
 
@@ -202,15 +212,24 @@ async def test_the_commands_print_none_of_it(tmp_path: Path) -> None:
         for place, pop3, hop in zip(PLACES, servers[::2], servers[1::2], strict=True):
             name = place.replace(" ", "-")
             relay.maildrop(pop3.port, name, username=place[-8:].strip(), deliver=[name], keep=True)
+            if place == "hop rcpt":
+                relay.tables[f"maildrop.{name}"] = {
+                    **relay.tables[f"maildrop.{name}"],
+                    "rejected": "quarantine",
+                }
             relay.destination(hop.port, name)
         await relay.once()
-        outputs = await asyncio.to_thread(list, commands_output(relay.config(), tmp_path))
+        outputs = await asyncio.to_thread(list, commands_output(relay.config()))
     told = 0
     for command, out, err in outputs:
         assert b"Traceback" not in err, (command, err[-2000:])
         for said in (out, err):
             safe(said.decode("utf-8"))
             told += said.count(b"owned")
+        if command[0] in {"quarantine", "ledger"}:
+            assert b"owned" in out, (command, out, err)
         if "--json" in command:
             json.loads(out)
+        if command[-1] == "export":
+            assert all(isinstance(json.loads(line), dict) for line in out.splitlines())
     assert told > len(PLACES), "nothing of it was printed, so nothing was shown to be harmless"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import traceback
 from pathlib import Path
 
@@ -24,7 +23,9 @@ DEBUG_VARIABLE = "MAILFERRY_DEBUG"
 def report(error: Exception) -> ExitCode:
     """Tell of an error on stderr; return the exit code for it."""
     if os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"}:
-        traceback.print_exception(error, file=sys.stderr)
+        for part in traceback.format_exception(error):
+            for line in part.splitlines():  # an error may quote a peer's words
+                typer.echo(_clean(line), err=True)
     lines, code = _words(error)
     for line in lines:
         typer.echo(line, err=True)

@@ -41,6 +41,11 @@ class Endpoint:
     certificate: Path | None = None
     certificate_key: Path | None = None
 
+    @property
+    def certified_name(self) -> str:
+        """The name that the certificate must be for, and that SNI tells: without the root's dot (RFC 6066 s.3)."""
+        return self.host.removesuffix(".")
+
     def __str__(self) -> str:
         """Format as `host:port`, brackets around an IPv6 address."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -164,7 +164,7 @@ class Link(asyncio.Protocol):
                 self._transport,
                 self,
                 context,
-                server_hostname=self.endpoint.host,
+                server_hostname=self.endpoint.certified_name,
                 ssl_handshake_timeout=self.endpoint.connect_timeout_seconds,
             )
         except (OSError, ssl.SSLError, ConnectionError) as error:
@@ -352,7 +352,7 @@ async def _connect_socket(link: Link, connected: socket.socket, *, implicit: boo
             lambda: link,
             sock=connected,
             ssl=client_context(endpoint) if implicit else None,
-            server_hostname=endpoint.host if implicit else None,
+            server_hostname=endpoint.certified_name if implicit else None,
             ssl_handshake_timeout=endpoint.connect_timeout_seconds if implicit else None,
         )
     except BaseException:

@@ -118,6 +118,14 @@ def test_what_a_peer_said_cannot_steer_the_terminal(capsys) -> None:
     assert capsys.readouterr().err == "mailferry: the server said \\x1b[2J\\x0d\\x0aall is well\n"
 
 
+def test_what_a_peer_said_cannot_steer_the_terminal_in_a_traceback_either(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("MAILFERRY_DEBUG", "1")
+    report(MailferryError("the server said \x1b[2J\u202e\x9b31m"))
+    said = capsys.readouterr().err
+    assert said.count("the server said \\x1b[2J\\u202e\\x9b31m") == 2
+    assert not {"\x1b", "\u202e", "\x9b"} & set(said)
+
+
 def test_the_configuration_is_found_by_its_variable(command, config: Path, monkeypatch) -> None:
     monkeypatch.setenv("MAILFERRY_CONFIG", str(config))
     assert command("check").code == 0
