@@ -201,15 +201,15 @@ def commands_output(config: Path) -> Iterator[tuple[list[str], bytes, bytes]]:
 async def test_the_commands_print_none_of_it(tmp_path: Path) -> None:
     """With hostile words in all places at once."""
     relay = Relay(tmp_path)
-    servers: list[ScriptedPop3Server | ScriptedSmtpServer] = []
+    servers: dict[str, tuple[ScriptedPop3Server, ScriptedSmtpServer]] = {}
     for place in PLACES:
         box, of_pop3, of_hop = hostile_box(place), *place_faults(place)
         pop3, hop = ScriptedPop3Server({place[-8:].strip(): box}, *of_pop3), ScriptedSmtpServer(*of_hop)
-        servers += [pop3, hop]
+        servers[place] = (pop3, hop)
     async with contextlib.AsyncExitStack() as stack:
-        for server in servers:
-            await stack.enter_async_context(running(server))
-        for place, pop3, hop in zip(PLACES, servers[::2], servers[1::2], strict=True):
+        for place, (pop3, hop) in servers.items():
+            await stack.enter_async_context(running(pop3))
+            await stack.enter_async_context(running(hop))
             name = place.replace(" ", "-")
             relay.maildrop(pop3.port, name, username=place[-8:].strip(), deliver=[name], keep=True)
             if place == "hop rcpt":
