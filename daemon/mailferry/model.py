@@ -193,6 +193,9 @@ class Deferred:
     """False when nothing was tried (route paused, shutting down): counts as no attempt."""
     credentials: bool = False
     """True when the next hop did not take our user name or password: a person must act."""
+    after_content: bool = False
+    """True when the next hop ended the session in answer to the message's content: that blames
+    the hop, but it may be the message, which must not go first for ever. Counts as its attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,6 @@ CASES: dict[str, Case] = {
     "RCPT: reset": broken(b"RCPT", Reset(), words="connection lost"),
     "DATA: 421": at(b"DATA", b"421 4.7.0 enough\r\n"),
     "DATA: hangs up": broken(b"DATA", Close(), words="connection lost"),
-    "end of data: 421": at(FINAL, b"421 4.7.0 enough\r\n"),
     "AUTH: 432": at(b"AUTH", b"432 4.7.12 a password transition is needed\r\n", credentials=True),
     "AUTH: 454": at(b"AUTH", b"454 4.7.0 temporary failure\r\n"),
     "AUTH: 530": at(b"AUTH", b"530 5.7.0 no\r\n", credentials=True),
@@ -190,6 +189,29 @@ async def test_the_route_pauses_and_the_messages_wait(name: str, tmp_path: Path)
     assert [(event.destination, event.failures) for event in relay.told(RouteResumed)] == [("hop", 1)]
     assert [event.attempt for event in relay.told(MessageRelayed)] == [1] * len(MAIL)
     assert {known.message.state for known in relay.rows()} == {MessageState.GONE}
+
+
+async def test_a_421_to_the_content_counts_for_that_message_only(tmp_path: Path) -> None:
+    """It blames the next hop, but it may be the message, which must not go first for ever."""
+    case = at(FINAL, b"421 4.7.0 enough\r\n")
+    box = SandboxMaildrop(PASSWORD, MAIL)
+    pop3, hop = ScriptedPop3Server({"ann": box}), make_hop(case)
+    async with running(pop3), running(hop):
+        relay = relay_to(tmp_path, pop3.port, hop.port, case)
+        await relay.once()
+        (paused,) = relay.told(RoutePaused)
+        assert case.words in paused.reason
+        # One more may have been told so: its envelope was on its way behind the first.
+        blamed = relay.rows()
+        assert 1 <= len(blamed) <= 2 < len(MAIL)
+        assert {known.message.state for known in blamed} == {MessageState.DEFERRED}
+        assert [d.attempts for known in blamed for d in known.deliveries] == [1] * len(blamed)
+
+        hop.faults.clear()
+        await relay.end_pause(HOP, "hop")
+        await relay.once()
+    assert len(box.messages) == len(blamed), "their own pause is not over yet; the others are through"
+    assert len(hop.accepted) == len(MAIL) - len(blamed)
 
 
 def make_hop(case: Case) -> ScriptedSmtpServer:

@@ -78,20 +78,13 @@ def mail_with(messages: int) -> list[bytes]:
 
 
 SHORT = {"maildrop": {"timeout": "300ms"}, "destination": {"timeout": "300ms", "final_timeout": "300ms"}}
-HOP_BLAMED = pytest.mark.xfail(
-    strict=True,
-    reason="a 421 to one message's content blames the next hop alone, so that message goes first for ever",
-)
-NEVER_CONFIRMED = pytest.mark.xfail(
-    strict=True, reason="what breaks the session is due in every poll, so no QUIT ever confirms the deletions"
-)
 AMONG = [40, 500] if thorough() else [40]
 
 
 @pytest.mark.parametrize("messages", AMONG)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=HOP_BLAMED) if name == "421 to its content" else name for name in BREAKERS],
+    BREAKERS,
 )
 async def test_the_others_get_through(
     launcher: ProgramLauncher, tmp_path: Path, name: str, messages: int
@@ -101,7 +94,7 @@ async def test_the_others_get_through(
         await get_through(rig, BREAKERS[name])
 
 
-@pytest.mark.parametrize("name", [pytest.param("server closes in RETR", marks=NEVER_CONFIRMED)])
+@pytest.mark.parametrize("name", ["server closes in RETR"])
 async def test_with_one_poll_a_day(launcher: ProgramLauncher, tmp_path: Path, name: str) -> None:
     async with FaultRig(launcher, tmp_path, mail_with(40), minutes_between_runs=1440, **SHORT) as rig:
         await get_through(rig, BREAKERS[name])

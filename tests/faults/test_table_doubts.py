@@ -104,9 +104,6 @@ async def test_a_unique_id_that_was_used_again_after_an_unanswered_quit(
         assert rig.box.messages == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what waits in the destination goes on to new sessions, each into doubt"
-)
 async def test_a_next_hop_that_never_answers_puts_few_messages_in_doubt(
     launcher: ProgramLauncher, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from mailferry.message.spool import Spool
 from mailferry.model import (
     Content,
     Deferred,
+    Delivered,
     Delivery,
     DeliveryReport,
     DestinationName,
@@ -46,6 +47,12 @@ IDLE_SECONDS = 10.0
 
 EXTRA_PAUSE_SECONDS = 10.0
 """After a further session could not be had, none is asked for during this time."""
+
+DOUBTS_IN_A_ROW = 2
+"""One link may break after a final dot; two in a row say that this next hop never answers,
+and each further message would be sent twice."""
+
+HOP_DOWN = "the next hop takes no mail now"
 
 
 class Session(Protocol):
@@ -139,6 +146,10 @@ class SmtpDestination:
         self._dispatching = False
         self._draining = False
         self._cut_off = False
+        self._doubts = 0
+        """Deliveries in a row that were left in doubt."""
+        self._given_up: Session | None = None
+        """The session whose end was the next hop's fault: what it had taken over goes nowhere else."""
         self._drained = asyncio.Event()
 
     def submit(self, delivery: Delivery) -> None:
@@ -242,15 +253,25 @@ class SmtpDestination:
         elif not _session_was_over(finished) or fresh:
             report = _with_cause(classify_transaction(finished), finished, session.failure)
             done(report)
-            if _blames_hop(report):
-                # Those behind it would only be told the same, each in a session of its own.
-                self._refuse_waiting("the next hop takes no mail now")
+            self._spare_those_behind(session, report)
         elif self._draining:
             done(_untried("the daemon is stopping"))
+        elif session is self._given_up:
+            done(_untried(HOP_DOWN))
         else:
             # The next hop had closed an idle session, or had enough of this one:
             # nothing was refused. A new session's failure is told as one, so this ends.
             self._waiting.appendleft(order)
+
+    def _spare_those_behind(self, session: Session, report: DeliveryReport) -> None:
+        """Give back what waits when it would only fare the same, each in a session of its own."""
+        if isinstance(report.outcome, Delivered):
+            self._doubts = 0
+        elif isinstance(report.outcome, Deferred) and report.outcome.in_doubt:
+            self._doubts += 1
+        if _blames_hop(report) or self._doubts >= DOUBTS_IN_A_ROW:
+            self._given_up = session
+            self._refuse_waiting(HOP_DOWN)
 
     # Writing a message anew
 

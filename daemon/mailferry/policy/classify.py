@@ -51,7 +51,10 @@ def classify_transaction(finished: TransactionFinished) -> DeliveryReport:
         return DeliveryReport(Deferred(Scope.MESSAGE, reason, in_doubt=True))
     for stage, reply in _said(finished):
         if _blames_hop(reply):
-            return DeliveryReport(Deferred(Scope.NEXT_HOP, _reason(stage, reply)))
+            told_after_it = finished.content_sent and reply is finished.data_reply
+            return DeliveryReport(
+                Deferred(Scope.NEXT_HOP, _reason(stage, reply), after_content=told_after_it)
+            )
     if finished.sender_reply is None or not finished.sender_reply.positive:
         return DeliveryReport(_classify_sender(finished))
     if None in finished.recipient_replies:
