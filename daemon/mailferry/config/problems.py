@@ -29,7 +29,6 @@ from mailferry.config.models import (
     MaildropDefaults,
     MaildropSettings,
     NoticeSettings,
-    ReceiverSettings,
     Settings,
     SmtpDestinationSettings,
 )
@@ -61,7 +60,6 @@ _MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "http": HttpSettings,
         "ledger": LedgerSettings,
         "notice": NoticeSettings,
-        "receiver": ReceiverSettings,
         "defaults": MaildropDefaults,
         "maildrop": MaildropSettings,
         "etrn": EtrnSettings,

@@ -11,12 +11,10 @@ from mailferry.config.models import (
     EtrnSettings,
     HttpSettings,
     LedgerSettings,
-    LmtpDestinationSettings,
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
     NoticeSettings,
-    ReceiverSettings,
     SmtpDestinationSettings,
 )
 
@@ -25,7 +23,6 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], frozenset[str], str], ...] = (
     ("`[http]`", HttpSettings, frozenset(), ""),
     ("`[ledger]`", LedgerSettings, frozenset(), ""),
     ("`[notice]`", NoticeSettings, frozenset(), ""),
-    ("`[receiver]`", ReceiverSettings, frozenset(), ""),
     (
         "`[maildrop.NAME]`",
         MaildropSettings,
@@ -34,7 +31,6 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], frozenset[str], str], ...] = (
     ),
     ("`[defaults]`", MaildropDefaults, frozenset(), ""),
     ('`[destination.NAME]` with `type = "smtp"`', SmtpDestinationSettings, frozenset(), ""),
-    ('`[destination.NAME]` with `type = "lmtp"`', LmtpDestinationSettings, frozenset(), ""),
     ('`[destination.NAME]` with `type = "maildir"`', MaildirDestinationSettings, frozenset(), ""),
     ("`[etrn.NAME]`", EtrnSettings, frozenset(), ""),
 )

@@ -20,12 +20,10 @@ from mailferry.config.models import (
     EtrnSettings,
     HttpSettings,
     LedgerSettings,
-    LmtpDestinationSettings,
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
     NoticeSettings,
-    ReceiverSettings,
     Settings,
     SmtpDestinationSettings,
 )
@@ -39,12 +37,11 @@ SINGLE_TABLES: Mapping[str, type[BaseModel]] = {
     "http": HttpSettings,
     "ledger": LedgerSettings,
     "notice": NoticeSettings,
-    "receiver": ReceiverSettings,
     "defaults": MaildropDefaults,
 }
 NAMED_TABLES: Mapping[str, tuple[type[BaseModel], ...]] = {
     "maildrop": (MaildropSettings,),
-    "destination": (SmtpDestinationSettings, LmtpDestinationSettings, MaildirDestinationSettings),
+    "destination": (SmtpDestinationSettings, MaildirDestinationSettings),
     "etrn": (EtrnSettings,),
 }
 
