@@ -17,7 +17,9 @@ pytestmark = pytest.mark.real_server
 def test_promtool_has_nothing_to_say() -> None:
     promtool = require("promtool")
     registry = CollectorRegistry()
-    Metrics(registry, maildrops=["alice"], destinations=["office"], etrn_nodes=[("a", "example.org")], version="1")
+    Metrics(
+        registry, maildrops=["alice"], destinations=["office"], etrn_nodes=[("a", "example.org")], version="1"
+    )
     only_ours = b"".join(
         line
         for line in generate_latest(registry).splitlines(keepends=True)
