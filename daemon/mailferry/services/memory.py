@@ -39,6 +39,8 @@ class PollMemory:
     troubles: dict[TroubleKey, Trouble] = field(default_factory=dict)
     told_expire_days: int | None = None
     """The server's EXPIRE of which it was told that it is too short."""
+    left_out: bool = False
+    """The last poll left out what may break its session, and had no second session for it."""
 
     def keep_seen(self, listed: ListedMessage, seen: Fingerprint) -> None:
         """Keep what was seen of a message, if that can be found again."""

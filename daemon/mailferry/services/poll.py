@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mailferry.errors import MailferryError, StoreError
 from mailferry.events import PollStarted, QuitUnconfirmed
-from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState
+from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState, Uidl
 from mailferry.policy.expiry import expires_too_early
 from mailferry.policy.plan import (
     Oversize,
@@ -25,7 +25,7 @@ from mailferry.services.arrival import skipped_record, too_large
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.deletions import Deletions
 from mailferry.services.memory import PollMemory, Troubles
-from mailferry.services.pipeline import Pipeline
+from mailferry.services.pipeline import Pipeline, Tally
 from mailferry.services.recognition import Recognition
 from mailferry.services.story import Story
 
@@ -41,7 +41,8 @@ TOLD_AT_ONCE = 500
 class PollReport:
     """What a poll found and did, in messages; `failure` is why it ended early, if it did.
 
-    `waiting` counts what is on the server and has not reached its goal.
+    `waiting` counts what is on the server and has not reached its goal. `listed` and
+    `octets` are of the first session, all else is of both (see `Poll`).
     """
 
     poll_id: str
@@ -58,7 +59,11 @@ class PollReport:
 
 
 class Poll:
-    """One poll; make a new one for each turn."""
+    """One poll; make a new one for each turn.
+
+    What may break its session gets a second one for itself, once the first has ended well:
+    otherwise no QUIT would ever confirm the deletions of the others (RFC 1939 s.6).
+    """
 
     def __init__(
         self,
@@ -70,14 +75,17 @@ class Poll:
         """Make a poll; `memory` is what the polls of a maildrop share."""
         self.report = PollReport(poll_id=secrets.token_hex(4))
         self.on_session_end: Callable[[], None] = lambda: None
-        """Called when the POP3 session is over; deliveries may still be under way then."""
+        """Called when the last POP3 session is over; deliveries may still be under way then."""
         self._policy = policy
         self._connector = connector
         self._around = surroundings
         self._story = Story(policy.maildrop, self.report.poll_id, surroundings.emit)
         self._pipeline: Pipeline | None = None
         self._memory = memory if memory is not None else PollMemory()
+        self._tallies: list[Tally] = []
         self._renamed = self._unrecognised = 0
+        self._apart: frozenset[Uidl | None] = frozenset()
+        self._comes_again = False
         self._stopping = False
 
     @property
@@ -89,12 +97,10 @@ class Poll:
         """Poll once. What went wrong is in the report, except for cancellation."""
         self._around.emit(PollStarted(self._policy.maildrop, self.report.poll_id))
         try:
-            session = await self._connector.open()
-            try:
-                await self._use(session)
-            finally:
-                self.stop()  # so that no message is blamed for what follows
-                session.abort()  # no more than closing the socket after a good QUIT
+            await self._visit()
+            if self._comes_again and not self._stopping:
+                self._comes_again = False
+                await self._visit()
         except (MailferryError, OSError) as error:
             self.report.failure = error
         finally:
@@ -107,19 +113,32 @@ class Poll:
         if self._pipeline is not None:
             self._pipeline.stop()
 
+    async def _visit(self) -> None:
+        """Hold one session, from the login to the end of what was fetched in it."""
+        session = await self._connector.open()
+        try:
+            await self._use(session)
+        finally:
+            if self._pipeline is not None:
+                self._pipeline.stop()  # so that no message is blamed for what follows
+            session.abort()  # no more than closing the socket after a good QUIT
+        self._pipeline = None  # nothing is in hand until the next one begins
+
     async def _use(self, session: MaildropSession) -> None:
         self.report.login_delay_seconds = session.traits.login_delay_seconds
         self._look_at_expiry(session.traits.expire_days)
         listing = await session.listing()
-        self.report.listed, self.report.octets = len(listing.messages), listing.octets
+        if not self._apart:
+            self.report.listed, self.report.octets = len(listing.messages), listing.octets
         known = await self._around.ledger.known_messages(self._policy.maildrop)
         recognition = Recognition(self._policy, self._around, session, self._memory, listing)
         verdict = await recognition.judge(known)
         await self._adopt(verdict)
-        plan = self._plan(verdict, recognition.troubles, session)
+        plan = self._share(self._plan(verdict, recognition.troubles, session), session)
         await self._write_first_rows(plan, verdict.vanished)
         deletions = Deletions(session, self._around.ledger, self._around.clock)
         pipeline = self._pipeline = Pipeline(self._policy, self._around, session, deletions, self._story)
+        self._tallies.append(pipeline.tally)
         await deletions.carry_out(plan.delete)
         if self._stopping:
             pipeline.stop()
@@ -147,7 +166,7 @@ class Poll:
             self._story.recognised(uidl, former)
             if number % TOLD_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        self._renamed, self._unrecognised = verdict.renamed, verdict.unrecognised
+        self._renamed, self._unrecognised = self._renamed + verdict.renamed, verdict.unrecognised
 
     def _plan(self, verdict: Verdict, troubles: Troubles, session: MaildropSession) -> Plan:
         now = self._around.clock()  # before the rules: they know whether to believe it
@@ -157,6 +176,31 @@ class Poll:
         plan = make_plan(verdict.identified, unidentified, verdict.known, rules, now, troubles.failures)
         plan.waiting += len(verdict.unidentified) - len(unidentified)
         return plan
+
+    def _share(self, plan: Plan, session: MaildropSession) -> Plan:
+        """Return this session's share of the plan: all of it, what is harmless, or what was set apart."""
+        if self._apart:
+            self._memory.left_out = False
+            fetch = [order for order in plan.fetch if order.alone and order.uidl in self._apart]
+            return Plan(fetch=fetch, reopen=plan.reopen)
+        self._memory.left_out = self._is_to_be_split(plan, session)
+        if self._memory.left_out:
+            self._comes_again = not session.traits.login_delay_seconds
+            self._apart = frozenset(order.uidl for order in plan.fetch if order.alone)
+            plan.fetch = [order for order in plan.fetch if not order.alone]
+        return plan
+
+    def _is_to_be_split(self, plan: Plan, session: MaildropSession) -> bool:
+        """Whether what may break the session is left out of this one for the sake of the others."""
+        dangerous = sum(order.alone for order in plan.fetch)
+        has_others = len(plan.fetch) > dangerous or bool(plan.delete)
+        if not dangerous or not has_others or self._memory.left_out:  # once is enough: never for ever
+            return False
+        # A second login would come too early for a LOGIN-DELAY (RFC 2449 s.6.5), so there only
+        # the poll that repeats unconfirmed deletions leaves it out; in the others it comes last.
+        return not session.traits.login_delay_seconds or any(
+            order.known.message.state is MessageState.DELETE_PENDING for order in plan.delete
+        )
 
     def _rules(self, session: MaildropSession) -> PlanRules:
         destinations = self._around.destinations
@@ -212,7 +256,8 @@ class Poll:
             Exception: why the ledger, or else the session, failed.
         """
         failure = await self._quit(session, deletions)
-        self.on_session_end()
+        if failure is not None or self._stopping or not self._comes_again:
+            self.on_session_end()  # else the place at the server is kept for the second session
         await pipeline.wait_finished()
         failure = pipeline.failure or failure
         if failure is not None:
@@ -223,10 +268,11 @@ class Poll:
         if session.failure is not None:
             return session.failure
         if not await session.quit():
+            self._comes_again = False  # it may hold the maildrop still
             pending = len(deletions.marked)
             self._around.emit(QuitUnconfirmed(self._policy.maildrop, self.report.poll_id, pending))
             return None
-        self.report.deleted = len(deletions.marked)
+        self.report.deleted += len(deletions.marked)
         now = self._around.clock()
         gone = [replace(record, state=MessageState.GONE, updated_at=now) for record in deletions.marked]
         try:
@@ -237,11 +283,12 @@ class Poll:
         return None
 
     def _take_tally(self) -> None:
-        report = self.report
-        renamed = self._renamed + (self._pipeline.tally.renamed if self._pipeline is not None else 0)
+        report, tallies = self.report, self._tallies
+        renamed = self._renamed + sum(tally.renamed for tally in tallies)
         if renamed:
             self._story.uidls_changed(renamed, self._unrecognised)
-        if self._pipeline is not None:
-            tally = self._pipeline.tally
-            report.relayed, report.deferred, report.rejected = tally.relayed, tally.deferred, tally.rejected
-            report.waiting = max(report.waiting - tally.relayed - tally.recognised - tally.quarantined, 0)
+        report.relayed = sum(tally.relayed for tally in tallies)
+        report.deferred = sum(tally.deferred for tally in tallies)
+        report.rejected = sum(tally.rejected for tally in tallies)
+        at_goal = report.relayed + sum(tally.recognised + tally.quarantined for tally in tallies)
+        report.waiting = max(report.waiting - at_goal, 0)

@@ -159,6 +159,157 @@ async def test_one_that_trips_a_bug_while_it_is_looked_at_stops_no_other(
     assert "message 2" in caplog.text
 
 
+# -- a session of its own ----------------------------------------------------------
+
+
+async def with_a_breaker_that_is_due(login_delay_seconds: float | None = None) -> Rig:
+    """u1 broke the only session so far; it is due in every poll that an hour lies before."""
+    rig = Rig(*mails(4)).set(prefetch=1)
+    rig.maildrop.traits = replace(rig.maildrop.traits, login_delay_seconds=login_delay_seconds)
+    rig.maildrop.dies_at = ("retr", 1)
+    await rig.run_poll()
+    assert rig.did("submit") == []
+    rig.clock.base += 3600
+    rig.effects.clear()
+    return rig
+
+
+def left_on(rig: Rig) -> list[str]:
+    return [each.name for each in rig.maildrop.mails]
+
+
+@timeless
+async def test_what_broke_a_session_gets_its_own_after_the_others_are_confirmed() -> None:
+    rig = await with_a_breaker_that_is_due()
+    report = await rig.run_poll()
+    asked = ["login", "retr u2", "retr u3", "retr u4", "quit", "login", "retr u1"]
+    assert rig.did("login", "retr", "quit") == asked
+    assert left_on(rig) == ["u1"]
+    assert "reset at retr 1" in str(report.failure)
+    assert (report.listed, report.relayed, report.deleted, report.waiting) == (4, 3, 3, 1)
+
+
+@timeless
+async def test_both_sessions_count_when_it_comes_through() -> None:
+    rig = await with_a_breaker_that_is_due()
+    rig.maildrop.dies_at = None
+    report = await rig.run_poll()
+    assert rig.did("login", "quit") == ["login", "quit"] * 2
+    assert (report.failure, left_on(rig)) == (None, [])
+    assert (report.listed, report.relayed, report.deleted, report.waiting) == (4, 4, 4, 0)
+
+
+@timeless
+async def test_only_what_was_set_apart_is_fetched_in_the_second_session() -> None:
+    rig = await with_a_breaker_that_is_due()
+    rig.maildrop.dies_at = None
+
+    async def arrive() -> None:
+        if len(rig.maildrop.sessions) == 2:
+            rig.maildrop.mails.append(mail("u5"))
+
+    rig.maildrop.before_open = arrive
+    await rig.run_poll()
+    assert rig.did("retr")[-1] == "retr u1"
+    assert left_on(rig) == ["u5"]
+
+
+@timeless
+async def test_deletions_of_earlier_polls_are_confirmed_first_too() -> None:
+    rig = await with_a_breaker_that_is_due()
+    rig.maildrop.dies_at, rig.maildrop.quit_deletes, rig.maildrop.quit_confirms = None, False, False
+    await rig.run_poll()
+    assert len(left_on(rig)) == 4
+    rig.maildrop.quit_deletes = rig.maildrop.quit_confirms = True
+    rig.maildrop.dies_at = ("retr", 1)
+    rig.memory.left_out = False  # as after a new start
+    await rig.run_poll()
+    assert left_on(rig) == ["u1"]
+
+
+@timeless
+async def test_alone_in_the_maildrop_it_needs_no_second_session() -> None:
+    rig = await with_a_breaker_that_is_due()
+    rig.maildrop.mails = rig.maildrop.mails[:1]
+    await rig.run_poll()
+    assert rig.did("login", "retr") == ["login", "retr u1"]
+
+
+@timeless
+async def test_without_a_confirmed_quit_it_waits_for_the_next_poll_but_no_longer() -> None:
+    rig = await with_a_breaker_that_is_due()
+    rig.maildrop.quit_confirms = rig.maildrop.quit_deletes = False
+    assert (await rig.run_poll()).failure is None
+    assert "retr u1" not in rig.effects
+    await rig.run_poll()
+    assert rig.did("retr")[-1] == "retr u1"
+    assert rig.did("login") == ["login"] * 2
+
+
+@timeless
+async def test_when_the_second_login_is_refused_the_first_session_stands() -> None:
+    rig = await with_a_breaker_that_is_due()
+
+    async def refuse() -> None:
+        if len(rig.maildrop.sessions) == 2:
+            raise ConnectionLostError("come later")
+
+    rig.maildrop.before_open = refuse
+    report = await rig.run_poll()
+    assert (str(report.failure), report.relayed, report.deleted) == ("come later", 3, 3)
+    assert left_on(rig) == ["u1"]
+
+
+@timeless
+async def test_a_login_delay_forbids_the_second_login_and_every_other_poll_confirms() -> None:
+    rig = await with_a_breaker_that_is_due(login_delay_seconds=600.0)
+    tried, left = [], []
+    for number in range(5, 9):
+        rig.effects.clear()
+        report = await rig.run_poll()
+        assert rig.did("login") == ["login"]
+        tried.append("retr u1" in rig.effects)
+        left.append(report.deleted)
+        rig.maildrop.mails.append(mail(f"u{number}"))
+        rig.clock.base += 24 * 3600
+    assert tried == [True, False, True, False]
+    assert left == [0, 4, 0, 2]
+
+
+@timeless
+async def test_the_place_at_the_server_is_kept_until_the_second_session_is_over() -> None:
+    rig = await with_a_breaker_that_is_due()
+    rig.maildrop.dies_at = None
+    poll = rig.poll()
+    ended: list[int] = []
+    seen: list[tuple[int, bool]] = []
+    poll.on_session_end = lambda: ended.append(len(rig.maildrop.sessions))
+
+    async def look() -> None:
+        seen.append((len(ended), poll.has_mail_in_hand))
+
+    rig.maildrop.before_open = look
+    await poll.run()
+    assert seen == [(0, False), (0, False)]  # so who ends the turn between the two may cancel it
+    assert ended == [3]
+
+
+@timeless
+async def test_who_stops_in_the_first_session_sees_no_second() -> None:
+    rig = await with_a_breaker_that_is_due()
+    rig.to["office"].when = "held"
+    poll = rig.poll()
+    ended: list[str] = []
+    poll.on_session_end = lambda: ended.append("ended")
+    task = asyncio.create_task(poll.run())
+    await settle()
+    poll.stop()
+    rig.to["office"].answer()
+    report = await task
+    assert (report.failure, report.relayed, report.deleted) == (None, 1, 1)
+    assert (rig.did("login"), ended) == (["login"], ["ended"])
+
+
 # -- the memory of it --------------------------------------------------------------
 
 
