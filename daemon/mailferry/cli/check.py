@@ -17,7 +17,9 @@ from mailferry.cli.wording import counted
 from mailferry.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mailferry.config import DestinationSettings, MaildropSettings, Settings
+    from rich.table import Table
+
+    from mailferry.config import DestinationSettings, EtrnSettings, MaildropSettings, Settings
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -48,6 +50,7 @@ def _document(settings: Settings) -> dict[str, object]:
         "http": settings.http.listen,
         "maildrops": [_maildrop(name, each) for name, each in settings.maildrop.items()],
         "destinations": [_destination(name, each) for name, each in settings.destination.items()],
+        "etrn": [_etrn(name, each) for name, each in settings.etrn.items()],
     }
 
 
@@ -64,7 +67,20 @@ def _maildrop(name: str, settings: MaildropSettings) -> dict[str, object]:
     }
 
 
-def _when(settings: MaildropSettings) -> str:
+def _etrn(name: str, settings: EtrnSettings) -> dict[str, object]:
+    return {
+        "name": name,
+        "enabled": settings.enabled,
+        "server": f"{settings.host}:{settings.resolved_port}",
+        "tls": settings.tls,
+        "username": settings.username,
+        "nodes": list(settings.nodes),
+        "when": _when(settings),
+        "check_listener": settings.check_listener,
+    }
+
+
+def _when(settings: MaildropSettings | EtrnSettings) -> str:
     from mailferry.config.units import format_duration
 
     return f"cron {settings.cron}" if settings.cron else f"every {format_duration(settings.every)}"
@@ -103,10 +119,28 @@ def _show(settings: Settings, warnings: list[str]) -> None:
     for name, destination in settings.destination.items():
         destinations.add_row(name, *_destination_cells(destination))
     console.print(maildrops, destinations)
+    if settings.etrn:
+        console.print(_etrn_table(settings))
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
-    drops = counted(len(settings.maildrop), "maildrop")
-    console.print(f"The configuration is good: {drops}, {counted(len(settings.destination), 'destination')}.")
+    console.print(f"The configuration is good: {_counts(settings)}.")
+
+
+def _counts(settings: Settings) -> str:
+    said = [counted(len(settings.maildrop), "maildrop"), counted(len(settings.destination), "destination")]
+    if settings.etrn:
+        said.append(counted(len(settings.etrn), "server to ask for mail", "servers to ask for mail"))
+    return ", ".join(said)
+
+
+def _etrn_table(settings: Settings) -> Table:
+    servers = table(("etrn", "server", "tls", "user", "asked", "nodes", "our listener"))
+    for name, each in settings.etrn.items():
+        facts = _etrn(name, each)
+        when = str(facts["when"]) if each.enabled else "disabled"
+        nodes, listener = ", ".join(each.nodes), each.check_listener or ""
+        servers.add_row(name, str(facts["server"]), each.tls, each.username or "", when, nodes, listener)
+    return servers
 
 
 def _destination_cells(settings: DestinationSettings) -> list[str]:

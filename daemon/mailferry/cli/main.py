@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from mailferry.cli.check import check
+from mailferry.cli.etrn import etrn
 from mailferry.cli.faults import report
 from mailferry.cli.history import history
 from mailferry.cli.ledger import COMMANDS as LEDGER_COMMANDS
@@ -55,7 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (run, once, check, status, history, retry, schema, sandbox, version):
+for _command in (run, once, etrn, check, status, history, retry, schema, sandbox, version):
     app.command(cls=_Command)(_command)
 _quarantine = typer.Typer(
     name="quarantine",

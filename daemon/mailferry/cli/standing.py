@@ -1,4 +1,4 @@
-"""From the ledger's standings and counts to one word per maildrop and destination.
+"""From the ledger's standings and counts to one word per maildrop, destination and ETRN node.
 
 Pure, and the only place that decides what `mailferry status` calls well.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from mailferry.config import MaildropSettings, Settings
+from mailferry.config import EtrnSettings, MaildropSettings, Settings
 from mailferry.model import MaildropName, MessageState, StandingKind, StandingRecord
+from mailferry.policy.etrn import EtrnResult, is_silent, result_of, standing_name
 from mailferry.telemetry.redaction import clean_text
 from mailferry.telemetry.rendering import iso_time
 
@@ -21,8 +22,8 @@ LATE_LEAST_SECONDS = 300.0
 """A maildrop is late after three of its intervals, and not before five minutes: a
 restart or a long drain is no news."""
 
-_WELL = frozenset({"ok", "open", "untried", "disabled"})
-_TIMES = ("last_success_at", "last_error_at", "not_before")
+_WELL = frozenset({"ok", "open", "untried", "disabled", "silent"})
+_TIMES = ("last_success_at", "last_error_at", "not_before", "last_attempt_at", "due_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Standing:
 
     `state` of a maildrop: `ok`, `failing`, `late`, `never polled`, `disabled`; of a
     destination: `open`, `paused`, `probing` (its pause is over, nothing accepted
-    yet), `untried`, `disabled`.
+    yet), `untried`, `disabled`; of an ETRN node: `ok`, `silent` (accepted, and no mail came;
+    no trouble by itself), `failing`, `postponed` (nobody listens for the mail), `late`,
+    `never asked`, `disabled`.
     """
 
     name: str
@@ -64,17 +67,33 @@ class MaildropStanding(Standing):
 
 
 @dataclass(frozen=True, slots=True)
+class EtrnStanding(Standing):
+    """One node at one server; `name` is both, with a slash between them.
+
+    Attributes:
+        due_at: when it is asked for next at the earliest; None where a cron expression decides.
+    """
+
+    etrn: str
+    node: str
+    last_attempt_at: float | None
+    last_reply: str
+    due_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """All that is configured, and how many messages lie in the quarantine (None: it cannot be read)."""
 
     maildrops: tuple[MaildropStanding, ...]
     destinations: tuple[DestinationStanding, ...]
     quarantined: int | None
+    etrn: tuple[EtrnStanding, ...] = ()
 
     @property
     def well(self) -> bool:
         """Whether everything is."""
-        return all(each.well for each in (*self.maildrops, *self.destinations))
+        return all(each.well for each in (*self.maildrops, *self.destinations, *self.etrn))
 
     @property
     def deferred(self) -> int:
@@ -92,6 +111,7 @@ class Overview:
             "ok": self.well,
             "maildrops": [_as_json(each) for each in self.maildrops],
             "destinations": [_as_json(each) for each in self.destinations],
+            "etrn": [_as_json(each) for each in self.etrn],
             "quarantined": self.quarantined,
         }
 
@@ -108,7 +128,12 @@ def overview(
         _destination(name, place.enabled, standings.get((StandingKind.DESTINATION, name)), now)
         for name, place in settings.destination.items()
     )
-    return Overview(tuple(maildrops), tuple(destinations), quarantined)
+    nodes = (
+        _etrn_node(name, node, etrn, standings, now)
+        for name, etrn in settings.etrn.items()
+        for node in etrn.nodes
+    )
+    return Overview(tuple(maildrops), tuple(destinations), quarantined, tuple(nodes))
 
 
 def _maildrop(
@@ -159,6 +184,56 @@ def _route_state(enabled: bool, record: StandingRecord, now: float) -> str:
     return "open" if record.last_success_at else "untried"
 
 
+def _etrn_node(
+    etrn: str, node: str, settings: EtrnSettings, standings: Standings, now: float
+) -> EtrnStanding:
+    name = standing_name(etrn, node)
+    record = standings.get((StandingKind.ETRN, name)) or StandingRecord(StandingKind.ETRN, name)
+    server = standings.get((StandingKind.ETRN, etrn)) or StandingRecord(StandingKind.ETRN, etrn)
+    state = _etrn_state(settings, record, server, now)
+    # What ails the server ails the node, unless the node has a trouble of its own.
+    told = server if server.consecutive_failures and not record.consecutive_failures else record
+    _, _, _, error_at, error, failures, not_before = _common(told, state)
+    return EtrnStanding(
+        name,
+        state,
+        record.last_success_at,
+        error_at,
+        error,
+        failures,
+        max(not_before, record.not_before),
+        etrn=etrn,
+        node=node,
+        last_attempt_at=record.last_attempt_at,
+        last_reply=clean_text(record.last_reply),
+        due_at=_etrn_due_at(settings, record, server),
+    )
+
+
+def _etrn_state(settings: EtrnSettings, record: StandingRecord, server: StandingRecord, now: float) -> str:
+    if not settings.enabled:
+        return "disabled"
+    if server.consecutive_failures and result_of(server.last_error) is EtrnResult.POSTPONED:
+        return "postponed"
+    if record.consecutive_failures or server.consecutive_failures:
+        return "failing"
+    if record.last_attempt_at is None:
+        return "never asked"
+    if not settings.cron:
+        limit = max(LATE_INTERVALS * max(settings.every, settings.min_gap), LATE_LEAST_SECONDS)
+        if now - record.last_attempt_at > limit:
+            return "late"
+    return "silent" if is_silent(record.last_error) else "ok"
+
+
+def _etrn_due_at(settings: EtrnSettings, record: StandingRecord, server: StandingRecord) -> float | None:
+    if record.consecutive_failures or server.consecutive_failures:
+        return max(record.not_before, server.not_before)
+    if settings.cron or record.last_attempt_at is None:
+        return None
+    return max(record.not_before, record.last_attempt_at + settings.every)
+
+
 def _common(
     record: StandingRecord, state: str
 ) -> tuple[str, str, float | None, float | None, str, int, float]:
@@ -176,5 +251,6 @@ def _common(
 def _as_json(each: Standing) -> dict[str, object]:
     document = {**asdict(each), "well": each.well}
     for name in _TIMES:
-        document[name] = iso_time(document[name]) if document[name] else None
+        if name in document:
+            document[name] = iso_time(document[name]) if document[name] else None
     return document

@@ -1,4 +1,4 @@
-"""`mailferry status`: how every maildrop and destination fares, by the ledger.
+"""`mailferry status`: how every maildrop, destination and ETRN node fares, by the ledger.
 
 It needs no running daemon and does not disturb one. The words and the exit code
 are decided in `standing`; here they are shown.
@@ -18,14 +18,17 @@ from mailferry.cli.wording import ago, counted, span
 from mailferry.errors import QuarantineError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mailferry.cli.standing import Overview, Standing
     from mailferry.config import Settings
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how every maildrop and destination fares, daemon running or not.
+    """Show how every maildrop, destination and ETRN node fares, daemon running or not.
 
-    Exit code 1 when a maildrop fails, was never polled or is late, or a destination is paused.
+    Exit code 1 when a maildrop fails, was never polled or is late, a destination is paused, or a
+    node is not accepted, was never asked for or is late.
     """
     settings = settings_from(config, check_secrets=False)
     from mailferry.cli.standing import overview
@@ -70,18 +73,40 @@ def _show(seen: Overview, now: float) -> None:
             place.name, place.state, ago(place.last_success_at, now), str(place.failures or "")
         )
     console.print(maildrops, destinations)
-    for each in (*seen.maildrops, *seen.destinations):
+    if seen.etrn:
+        console.print(_etrn_table(seen, now))
+    for each in (*seen.maildrops, *seen.destinations, *seen.etrn):
         if line := _trouble(each, now):
             console.print(line, soft_wrap=True)
     console.print(_overall(seen))
 
 
+def _etrn_table(seen: Overview, now: float) -> Table:
+    columns = ("etrn", "node", "state", "last asked", "last accepted", "failures", "next due", "last reply")
+    nodes = table(columns, numbers=("failures",))
+    for node in seen.etrn:
+        asked, accepted = ago(node.last_attempt_at, now), ago(node.last_success_at, now)
+        due = "" if node.due_at is None else _ahead(node.due_at, now)
+        failures = str(node.failures or "")
+        nodes.add_row(node.etrn, node.node, node.state, asked, accepted, failures, due, node.last_reply)
+    return nodes
+
+
+def _ahead(then: float, now: float) -> str:
+    return f"in {span(then - now)}" if then > now else "now"
+
+
 def _trouble(each: Standing, now: float) -> str:
+    from mailferry.cli.standing import EtrnStanding
+
     if each.failures and each.last_error:
         again = f"; tried again in {span(each.not_before - now)}" if each.not_before > now else ""
         return f"{each.name}: {each.last_error} ({ago(each.last_error_at, now)}{again})"
     if each.state == "late":
-        return f"{each.name}: not polled for longer than its schedule says: is the daemon running?"
+        done = "asked for" if isinstance(each, EtrnStanding) else "polled"
+        return f"{each.name}: not {done} for longer than its schedule says: is the daemon running?"
+    if each.state == "silent":
+        return f"{each.name}: accepted, and no mail came since (noticed {ago(each.last_error_at, now)})"
     return ""
 
 
@@ -91,10 +116,16 @@ def _overall(seen: Overview) -> str:
     paused = [place.name for place in seen.destinations if not place.well]
     said = [f"{len(ill)} of {counted(len(drops), 'maildrop')} not well" if ill else ""]
     said.append(f"{counted(len(paused), 'destination')} paused" if paused else "")
+    unasked = [node.name for node in seen.etrn if not node.well]
+    said.append(f"{counted(len(unasked), 'ETRN node')} not well" if unasked else "")
     standing = ((seen.deferred, "deferred"), (seen.rejected, "rejected"), (seen.quarantined, "in quarantine"))
     for number, word in standing:
         said.append(f"{counted(number, 'message')} {word}" if number else "")
     trouble = "; ".join(filter(None, said))
-    if ill or paused:
+    if not seen.well:
         return f"{trouble[0].upper()}{trouble[1:]}."
-    return f"All is well with {counted(len(drops), 'maildrop')}{'; ' + trouble if trouble else ''}."
+    what = counted(len(drops), "maildrop")
+    nodes = [node for node in seen.etrn if node.state != "disabled"]
+    if nodes:
+        what += f" and {counted(len(nodes), 'ETRN node')}"
+    return f"All is well with {what}{'; ' + trouble if trouble else ''}."

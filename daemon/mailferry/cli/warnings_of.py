@@ -103,7 +103,7 @@ def _nearest_existing(path: Path) -> Path:
 def _about_etrn(settings: Settings) -> Iterator[str]:
     for name, etrn in settings.etrn.items():
         if etrn.enabled:
-            yield f"etrn.{name}: checked, but not run by this version"
+            yield from _about_certificate(f"etrn.{name}", etrn)
 
 
 def _about_daemon(settings: Settings) -> Iterator[str]:

@@ -32,20 +32,18 @@ from mailferry.model import StandingKind, StandingRecord
 from mailferry.policy.etrn import (
     LONGEST_PAUSE_SECONDS,
     NEEDS_PERSON,
-    SILENT,
     EtrnResult,
-    Streak,
     failure_result,
     is_silent,
     result_of,
     standing_name,
-    standing_text,
 )
 from mailferry.ports import EtrnConnector, Listener
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import JUMP_SECONDS
 from mailferry.services.context import Surroundings
 from mailferry.services.etrn import ArrivalWatch, EtrnPolicy, EtrnRound, NodeOutcome
+from mailferry.services.etrn_fate import EtrnFate
 
 _bugs = logging.getLogger("mailferry.bugs")
 
@@ -62,46 +60,6 @@ class EtrnServer:
     policy: EtrnPolicy
     connector: EtrnConnector
     listener: Listener | None = None
-
-
-class _Fate:
-    """How a node, or the server as a whole, has fared.
-
-    Attributes:
-        told: the trouble that was last told as an event, until it is over.
-    """
-
-    def __init__(self, standing: StandingRecord) -> None:
-        self.standing = standing
-        self.streak = Streak(standing.last_error, standing.consecutive_failures)
-        self.told: EtrnResult | None = None
-
-    def failed(self, result: EtrnResult, said: str, now: float, pause_seconds: float) -> bool:
-        """Note a failure; return whether it is news."""
-        self.standing = replace(
-            self.standing,
-            last_error_at=now,
-            last_error=standing_text(result, said),
-            consecutive_failures=self.standing.consecutive_failures + 1,
-            not_before=now + pause_seconds,
-        )
-        is_news, self.told = self.told is not result, result
-        return is_news
-
-    def went_well(self, now: float, pause_seconds: float) -> int:
-        """Note a success; return how many failures it ended."""
-        failures = self.standing.consecutive_failures
-        self.standing = replace(
-            self.standing, last_success_at=now, consecutive_failures=0, not_before=now + pause_seconds
-        )
-        self.streak.reset()
-        self.told = None
-        return failures
-
-    def adopt(self, standing: StandingRecord) -> None:
-        """Go on from what another process has written."""
-        self.standing = standing
-        self.streak = Streak(standing.last_error, standing.consecutive_failures)
 
 
 class EtrnTurns:
@@ -122,8 +80,8 @@ class EtrnTurns:
         self._around = surroundings
         self._caps = caps
         self._watch = watch
-        self._server = _Fate(_looked_at_anew(self._stored(standings, "")))
-        self._nodes = {node: _Fate(self._stored(standings, node)) for node in self.policy.nodes}
+        self._server = EtrnFate(_looked_at_anew(self._stored(standings, "")))
+        self._nodes = {node: EtrnFate(self._stored(standings, node)) for node in self.policy.nodes}
         self._due: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -176,7 +134,7 @@ class EtrnTurns:
             node for node in self.policy.nodes if node in self._due and self._left(self._nodes[node]) <= 0
         ]
 
-    def _left(self, fate: _Fate) -> float:
+    def _left(self, fate: EtrnFate) -> float:
         """Return how long a pause goes on; 0 as well when none can be as long as that."""
         left = fate.standing.not_before - self._around.clock()
         longest = max(LONGEST_PAUSE_SECONDS, self.policy.min_gap_seconds)
@@ -237,46 +195,47 @@ class EtrnTurns:
             return  # told by the ledger as an event; to ask once too often harms nobody
         stored = self._stored(standings, "")
         if (stored.last_success_at or 0.0) > (self._server.standing.last_success_at or 0.0):
-            self._server.adopt(stored)
+            ended = self._server.adopt(stored)
+            if ended:
+                self._around.emit(EtrnResumed(self.name, ended))
         for node, fate in self._nodes.items():
             stored = self._stored(standings, node)
             if (stored.last_attempt_at or 0.0) > (fate.standing.last_attempt_at or 0.0):
-                fate.adopt(stored)
-                if not stored.consecutive_failures:
-                    self._due.discard(node)
+                self._adopt(node, fate, stored)
+
+    def _adopt(self, node: str, fate: EtrnFate, stored: StandingRecord) -> None:
+        ended = fate.adopt(stored)
+        if ended:
+            self._around.emit(EtrnRecovered(self.name, node, ended))
+        if not stored.consecutive_failures:
+            self._due.discard(node)
 
     # -- what was said about a node ------------------------------------------------
 
     def _learn(self, outcome: NodeOutcome) -> None:
         fate, result = self._nodes[outcome.node], outcome.answer.result
-        reply = outcome.reply if outcome.answered else fate.standing.last_reply
-        fate.standing = replace(fate.standing, last_attempt_at=outcome.asked_at, last_reply=reply)
+        change = fate.learn(
+            outcome,
+            now=self._around.clock(),
+            chance=self._around.chance(),
+            least_pause_seconds=self.policy.min_gap_seconds,
+        )
         if outcome.answered:
             pending = outcome.answer.pending or 0
             self._around.emit(EtrnAnswered(self.name, outcome.node, result, outcome.reply, pending))
         else:
             self._around.emit(EtrnUnanswered(self.name, outcome.node, result))
         if outcome.accepted:
-            self._accepted(fate, outcome)
-        else:
-            self._not_accepted(fate, outcome)
+            self._due.discard(outcome.node)
+        if change.ended_failures:
+            self._around.emit(EtrnRecovered(self.name, outcome.node, change.ended_failures))
+        elif change.is_news:
+            self._tell_refusal(outcome, fate.standing)
         self._watch.answered(self.name, outcome)
         self._remember(fate)
 
-    def _accepted(self, fate: _Fate, outcome: NodeOutcome) -> None:
-        self._due.discard(outcome.node)
-        failures = fate.went_well(self._around.clock(), self.policy.min_gap_seconds)
-        if failures:
-            self._around.emit(EtrnRecovered(self.name, outcome.node, failures))
-
-    def _not_accepted(self, fate: _Fate, outcome: NodeOutcome) -> None:
-        answer, now = outcome.answer, self._around.clock()
-        pause = max(
-            fate.streak.next_seconds(answer.result, self._around.chance()), self.policy.min_gap_seconds
-        )
-        if not fate.failed(answer.result, outcome.reply, now, pause):
-            return
-        standing = fate.standing
+    def _tell_refusal(self, outcome: NodeOutcome, standing: StandingRecord) -> None:
+        answer = outcome.answer
         where = (self.name, outcome.node, answer.result, outcome.reply)
         if answer.result in NEEDS_PERSON:
             event = EtrnRefused(*where, answer.advice, standing.consecutive_failures, standing.not_before)
@@ -287,8 +246,8 @@ class EtrnTurns:
     # -- how the server, or our listener, fares ------------------------------------
 
     def _server_failed(self, result: EtrnResult, error: str, unasked: list[str] | tuple[str, ...]) -> None:
-        fate, now = self._server, self._around.clock()
-        is_news = fate.failed(result, error, now, fate.streak.next_seconds(result, self._around.chance()))
+        fate = self._server
+        is_news = fate.failed(result, error, now=self._around.clock(), chance=self._around.chance())
         for node in unasked:
             self._around.emit(EtrnUnanswered(self.name, node, result))
         if is_news:
@@ -305,7 +264,7 @@ class EtrnTurns:
             self._around.emit(EtrnFailed(self.name, result, error, failures, not_before))
 
     def _server_well(self) -> None:
-        failures = self._server.went_well(self._around.clock(), 0.0)
+        failures = self._server.went_well(self._around.clock())
         if failures:
             self._around.emit(EtrnResumed(self.name, failures))
         self._remember(self._server)
@@ -320,24 +279,13 @@ class EtrnTurns:
         fate = self._nodes[node]
 
         def silence_changed(silent: bool) -> None:
-            self._note_silence(fate, silent)
+            if fate.note_silence(silent, self._around.clock()):
+                self._remember(fate)
 
         silent = is_silent(fate.standing.last_error)
         self._watch.watch(self.name, node, self.policy.silent_after_seconds, silence_changed, silent=silent)
 
-    def _note_silence(self, fate: _Fate, silent: bool) -> None:
-        """Let `mailferry status` see it; a failure's text stays, it is the graver trouble."""
-        standing = fate.standing
-        if silent and not standing.consecutive_failures:
-            text = f"{SILENT}: accepted, and no mail came since"
-            fate.standing = replace(standing, last_error_at=self._around.clock(), last_error=text)
-        elif not silent and is_silent(standing.last_error):
-            fate.standing = replace(standing, last_error="")
-        else:
-            return
-        self._remember(fate)
-
-    def _remember(self, fate: _Fate) -> None:
+    def _remember(self, fate: EtrnFate) -> None:
         def written(_error: Exception | None) -> None:
             """A failure is told by the ledger as an event; the standing is written with the next answer."""
 

@@ -134,14 +134,30 @@ def test_a_ledger_that_cannot_be_looked_at_ends_with_74(command, config, folder,
     )
 
 
-def test_etrn_that_is_not_run_is_told(command, folder) -> None:
-    etrn = {"host": "smtp.example.net", "nodes": ["example.org"]}
+def test_servers_that_are_asked_for_mail_are_shown(command, folder) -> None:
+    etrn = {"host": "smtp.example.net", "nodes": ["example.org", "#slow"]}
     path = folder.write(
         {
             "maildrop.alice": folder.maildrop(1, "alice"),
             "destination.hop": folder.smtp(1),
-            "etrn.up": etrn,
+            "etrn.up": {**etrn, "check_listener": "mx.example.org:25", "every": "15m"},
             "etrn.off": {**etrn, "enabled": False},
         }
     )
-    assert warnings_for(command, path) == ["etrn.up: checked, but not run by this version"]
+    assert warnings_for(command, path) == []
+    shown = command("check", "-c", path).out
+    assert "1 maildrop, 1 destination, 2 servers to ask for mail." in shown
+    assert "mx.example.org:25" in shown
+    assert "disabled" in shown
+    up, off = json.loads(command("check", "--json", "-c", path).out)["etrn"]
+    assert up == {
+        "name": "up",
+        "enabled": True,
+        "server": "smtp.example.net:25",
+        "tls": "starttls",
+        "username": None,
+        "nodes": ["example.org", "#slow"],
+        "when": "every 15m",
+        "check_listener": "mx.example.org:25",
+    }
+    assert off["enabled"] is False

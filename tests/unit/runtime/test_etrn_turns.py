@@ -147,6 +147,7 @@ async def test_a_server_that_a_command_has_reached_is_not_paused_any_more() -> N
     await rig.ledger.save([well])
     await rig.round(turns)
     assert rig.server.nodes_asked == [A]
+    assert rig.told(EtrnResumed) == [EtrnResumed("head-office", 1)]
     await ended(turns)
 
 
@@ -158,6 +159,26 @@ async def test_a_clock_that_was_set_back_holds_nobody_up() -> None:
     rig.clock.base -= 10 * 86400
     await rig.round(turns)
     assert len(rig.server.asked) == 2
+    await ended(turns)
+
+
+@timeless
+async def test_a_node_that_a_command_has_asked_for_with_success_has_recovered() -> None:
+    rig = EtrnRig(A)
+    rig.server.says = {A: ["459 no"]}
+    turns = rig.turns()
+    await rig.round(turns)
+    await after(30)
+    now = rig.clock()
+    mended = replace(rig.standing(A), last_attempt_at=now, last_success_at=now, consecutive_failures=0)
+    await rig.ledger.save([replace(mended, not_before=now + GAP)])
+    await rig.round(turns)
+    assert rig.told(EtrnRecovered) == [EtrnRecovered("head-office", A, 1)]
+    assert len(rig.server.asked) == 1
+    await after(3600)
+    await rig.round(turns)
+    assert len(rig.server.asked) == 2
+    assert len(rig.told(EtrnRefused)) == 2  # it is news again
     await ended(turns)
 
 
