@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from mailferry.assembly.links import credentials_of, endpoint_of
-from mailferry.config.models import EtrnSettings, Settings
+from mailferry.config.models import EtrnSettings, ReceiverSettings, Settings
 from mailferry.config.network_kinds import split_listen
 from mailferry.model import StandingKind, StandingRecord
 from mailferry.net.credentials import LoginMethod
@@ -14,6 +14,7 @@ from mailferry.net.etrn_connector import SmtpEtrnConnector
 from mailferry.net.etrn_listener import SmtpListener
 from mailferry.net.smtp_connector import SmtpSettings
 from mailferry.net.trace import Trace
+from mailferry.policy.etrn import is_served
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.etrn_jobs import EtrnJobs
 from mailferry.runtime.etrn_turns import EtrnServer, EtrnTurns
@@ -32,20 +33,23 @@ Tracer = Callable[[str], Callable[[], Trace]]
 
 
 def etrn_settings(settings: Settings) -> Iterator[tuple[str, EtrnSettings]]:
-    """Yield the tables that are enabled."""
+    """Yield the tables whose servers are asked with ETRN: enabled, and not ODMR."""
     for name, etrn in settings.etrn.items():
-        if etrn.enabled:
+        if etrn.enabled and etrn.mode == "etrn":
             yield name, etrn
 
 
-def etrn_policy(name: str, settings: EtrnSettings) -> EtrnPolicy:
+def etrn_policy(name: str, settings: EtrnSettings, receiver: ReceiverSettings) -> EtrnPolicy:
     """Return how a server is asked."""
+    patterns = receiver.domains if receiver.listen else ()
     return EtrnPolicy(
         name=name,
         server=settings.host,
         nodes=settings.nodes,
         min_gap_seconds=settings.min_gap,
         nodes_per_session=settings.nodes_per_session,
+        silent_after_seconds=settings.silent_after,
+        watched=frozenset(node for node in settings.nodes if is_served(node, patterns)),
     )
 
 
@@ -62,7 +66,7 @@ def etrn_server(name: str, settings: Settings, hostname: str, tracer: Tracer) ->
     )
     where = split_listen(etrn.check_listener or "")
     return EtrnServer(
-        etrn_policy(name, etrn),
+        etrn_policy(name, etrn, settings.receiver),
         SmtpEtrnConnector(smtp, tracer(f"etrn.{name}")),
         SmtpListener(*where) if where is not None else None,
     )

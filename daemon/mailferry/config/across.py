@@ -41,6 +41,10 @@ def prepare(data: Mapping[str, Any], *, check_secrets: bool = True) -> Tables:
     for maildrop in _named(tables, "maildrop"):
         _inherit(maildrop, tables.get("defaults"))
         _refuse_unknown_destinations(maildrop, tables.get("destination"))
+        _refuse_original_recipients(maildrop, tables.get("destination"))
+    for table in (tables.get("receiver"), *_named(tables, "etrn")):
+        if isinstance(table, dict):
+            _refuse_unknown_destinations(table, tables.get("destination"))
     _refuse_unknown_notice_way(tables.get("notice"), tables.get("destination"))
     if check_secrets:
         for section in NAMED_SECTIONS:
@@ -108,6 +112,25 @@ def _refuse_unknown_destinations(maildrop: Tables, destinations: object) -> None
         reason = _why_not(name, defined)
         if reason:
             maildrop["deliver"] = Refused(f"entry {number} {reason}")
+            return
+
+
+def _refuse_original_recipients(maildrop: Tables, destinations: object) -> None:
+    """POP3 brings no envelope, so a maildrop cannot deliver to the recipients in it."""
+    names = maildrop.get("deliver")
+    if isinstance(names, Refused) or not isinstance(destinations, dict):
+        return
+    try:
+        parsed = parse_names(names if names is not None else ())
+    except ValueError:
+        return
+    for number, name in enumerate(parsed, 1):
+        table = destinations.get(name)
+        if isinstance(table, dict) and table.get("recipients") == "original":
+            maildrop["deliver"] = Refused(
+                f'entry {number} names the destination "{name}" with recipients = "original", '
+                "which POP3 does not tell; give it addresses"
+            )
             return
 
 

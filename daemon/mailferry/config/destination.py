@@ -11,12 +11,12 @@ from mailferry.config.kinds import FilePath, Flag, Table, Text, choice, count, s
 from mailferry.config.logins import SmtpWay, check_certificate, check_key, check_password, check_token
 from mailferry.config.maildrop import CLEARTEXT_HELP, TlsMode, Wait
 from mailferry.config.network_kinds import (
-    Addresses,
     CaFile,
     Fingerprint,
     Host,
     IpAddress,
     Port,
+    Recipients,
     Sender,
     is_loopback,
     resolve_port,
@@ -25,7 +25,7 @@ from mailferry.config.secrets import Secret
 
 ReplyWait = Annotated[float, seconds(0.1, 3600)]
 
-DESTINATION_TYPES = ("smtp", "maildir")
+DESTINATION_TYPES = ("smtp", "lmtp", "maildir")
 
 
 class SmtpLinkSettings(Table):
@@ -79,7 +79,8 @@ class SmtpLinkSettings(Table):
     @property
     def cleartext_allowed(self) -> bool:
         """Whether a password may go unencrypted: by permission, or because it stays on this machine."""
-        return self.allow_cleartext or is_loopback(self.host)
+        host: str | None = self.host  # none: a socket of this machine
+        return self.allow_cleartext or host is None or is_loopback(host)
 
     @field_validator("allow_cleartext")
     @classmethod
@@ -138,8 +139,8 @@ class SmtpDestinationSettings(SmtpLinkSettings):
         "original",
         description="Envelope sender: that of the message (from Return-Path), the null sender `<>`, or a fixed address.",
     )
-    recipients: Addresses = Field(
-        description="Envelope recipients; the header's To is another thing and is never touched."
+    recipients: Recipients = Field(
+        description='Envelope recipients (the header\'s To is never touched), or "original": those that a message came with by SMTP.'
     )
     final_timeout: ReplyWait = Field(
         600.0,
@@ -164,12 +165,34 @@ class SmtpDestinationSettings(SmtpLinkSettings):
         by_mode = {"implicit": 465, "starttls": 587, "none": 25}
         return resolve_port(self.port if self.port is not None else by_mode[self.tls])
 
-    @field_validator("recipients")
+
+class LmtpDestinationSettings(SmtpDestinationSettings):
+    """An LMTP server (RFC 2033), which answers for each recipient by itself: a mail store."""
+
+    type: Annotated[Literal["lmtp"], choice(Literal["lmtp"])] = Field(  # type: ignore[assignment]
+        description="What sort of destination this is."
+    )
+    host: Host | None = Field(None, description="The LMTP server; or set `socket`.")  # type: ignore[assignment]
+    socket: FilePath | None = Field(
+        None, validate_default=True, description="The server's Unix socket, on this machine."
+    )
+    port: Port | None = Field(None, description='Number or service name ("lmtp"); unset: 24.')
+    tls: TlsMode = Field(
+        "none",
+        description="How the link is protected: TLS from the first octet, the STARTTLS command, or not at all.",
+    )
+
+    @property
+    def resolved_port(self) -> int:
+        """The port's number; RFC 2033 s.5 forbids 25."""
+        return resolve_port(self.port if self.port is not None else 24)
+
+    @field_validator("socket")
     @classmethod
-    def _some_recipient(cls, recipients: tuple[str, ...]) -> tuple[str, ...]:
-        if not recipients:
-            raise ValueError("must name at least one mail address")
-        return recipients
+    def _one_of_two(cls, socket: Path | None, info: ValidationInfo) -> Path | None:
+        if "host" in info.data and (socket is None) == (info.data["host"] is None):
+            raise ValueError("must be set, or host; not both")
+        return socket
 
 
 class MaildirDestinationSettings(Table):
@@ -198,13 +221,15 @@ class MaildirDestinationSettings(Table):
 
 
 def _type_of(value: object) -> str | None:
-    if isinstance(value, SmtpDestinationSettings | MaildirDestinationSettings):
+    if isinstance(value, SmtpDestinationSettings | MaildirDestinationSettings):  # LMTP is the former, too
         return value.type
     found = value.get("type", "smtp") if isinstance(value, dict) else "smtp"
     return str(found) if isinstance(found, str) and found in DESTINATION_TYPES else None
 
 
 DestinationSettings = Annotated[
-    Annotated[SmtpDestinationSettings, Tag("smtp")] | Annotated[MaildirDestinationSettings, Tag("maildir")],
+    Annotated[SmtpDestinationSettings, Tag("smtp")]
+    | Annotated[LmtpDestinationSettings, Tag("lmtp")]
+    | Annotated[MaildirDestinationSettings, Tag("maildir")],
     Discriminator(_type_of),
 ]

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from mailferry.config.across import prepare
 from mailferry.config.destination import (
     DestinationSettings,
+    LmtpDestinationSettings,
     MaildirDestinationSettings,
     SmtpDestinationSettings,
     SmtpLinkSettings,
@@ -33,6 +34,7 @@ from mailferry.config.kinds import (
 )
 from mailferry.config.maildrop import MaildropDefaults, MaildropSettings
 from mailferry.config.network_kinds import EhloName, ListenAddress, MailAddress, TableName, split_listen
+from mailferry.config.receiver import ReceiverSettings
 
 __all__ = [
     "DaemonSettings",
@@ -40,10 +42,12 @@ __all__ = [
     "EtrnSettings",
     "HttpSettings",
     "LedgerSettings",
+    "LmtpDestinationSettings",
     "MaildirDestinationSettings",
     "MaildropDefaults",
     "MaildropSettings",
     "NoticeSettings",
+    "ReceiverSettings",
     "Settings",
     "SmtpDestinationSettings",
     "SmtpLinkSettings",
@@ -107,6 +111,10 @@ class DaemonSettings(Table):
     log_level: Annotated[LogLevel, choice(LogLevel)] = Field("info", description="Least level to log.")
     history: Annotated[float, seconds(3600, 100 * 366 * 86400)] = Field(
         30 * 86400.0, description="How long the ledger remembers messages that have left their maildrop."
+    )
+    control_socket: FilePath | None = Field(
+        None,
+        description="Unix socket for the commands that talk to the daemon; unset: `control.sock` in `RUNTIME_DIRECTORY` or `state_dir`.",
     )
     trace: Flag = Field(
         False,
@@ -178,6 +186,9 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(HttpSettings(), description="Metrics, health and status over HTTP.")
     notice: NoticeSettings = Field(
         NoticeSettings(), description="A summary by mail for the operator: what needs a person."
+    )
+    receiver: ReceiverSettings = Field(
+        ReceiverSettings(), description="The SMTP server that takes the mail which ETRN releases."
     )
     ledger: LedgerSettings = Field(LedgerSettings(), description="The ledger, which remembers every message.")
     defaults: MaildropDefaults = Field(

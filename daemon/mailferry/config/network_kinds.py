@@ -167,6 +167,36 @@ def _sender(value: object) -> str:
         raise ValueError('must be "original", "null" or a mail address such as "relay@example.org"') from None
 
 
+def _recipients(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) and value == "original":
+        return ()
+    addresses: tuple[str, ...] = _addresses.parse(value)
+    if not addresses:
+        raise ValueError(
+            'must name at least one mail address, or be "original" for those that a message came with'
+        )
+    return addresses
+
+
+def _network(value: object) -> str:
+    text = plain_text(value, "a network")
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError(
+            'must be an IP address or a network such as "192.0.2.0/24" or "2001:db8::/32"'
+        ) from None
+
+
+def _domain_pattern(value: object) -> str:
+    text = plain_text(value, "a domain")
+    try:
+        domain = _host_name(text.removeprefix(".")).lower()
+    except ValueError:
+        raise ValueError('must be a domain "example.org", or ".example.org" for its subdomains') from None
+    return f".{domain}" if text.startswith(".") else domain
+
+
 def _host_and_port(value: object) -> str:
     text = plain_text(value, "host:port")
     host, colon, port = text.rpartition(":")
@@ -270,6 +300,23 @@ Sender = Annotated[
     Kind('`"original"`, `"null"` or a mail address', _sender, _string),
 ]
 _addresses = list_of(parse_address, "list of mail addresses", _string)
+Recipients = Annotated[
+    tuple[str, ...],
+    Kind(
+        'list of mail addresses or `"original"`',
+        _recipients,
+        {
+            "anyOf": [
+                {"enum": ["original"]},
+                {"type": "array", "items": _string, "uniqueItems": True, "minItems": 1},
+            ]
+        },
+        lambda value: json.dumps(list(value)),
+    ),
+]
+"""Empty for `"original"`: those that the message came with."""
+Networks = Annotated[tuple[str, ...], list_of(_network, "list of networks", _string)]
+Domains = Annotated[tuple[str, ...], list_of(_domain_pattern, "list of domains", _string)]
 HostAndPort = Annotated[str, Kind("`host:port`", _host_and_port, _string)]
 ListenAddress = Annotated[str, Kind('`"address:port"` or `""`', parse_listen, {"type": "string"})]
 Addresses = Annotated[tuple[str, ...], _addresses]

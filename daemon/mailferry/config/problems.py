@@ -29,6 +29,7 @@ from mailferry.config.models import (
     MaildropDefaults,
     MaildropSettings,
     NoticeSettings,
+    ReceiverSettings,
     Settings,
     SmtpDestinationSettings,
 )
@@ -60,6 +61,7 @@ _MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "http": HttpSettings,
         "ledger": LedgerSettings,
         "notice": NoticeSettings,
+        "receiver": ReceiverSettings,
         "defaults": MaildropDefaults,
         "maildrop": MaildropSettings,
         "etrn": EtrnSettings,

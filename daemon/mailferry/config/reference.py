@@ -11,10 +11,12 @@ from mailferry.config.models import (
     EtrnSettings,
     HttpSettings,
     LedgerSettings,
+    LmtpDestinationSettings,
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
     NoticeSettings,
+    ReceiverSettings,
     SmtpDestinationSettings,
 )
 
@@ -23,6 +25,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], frozenset[str], str], ...] = (
     ("`[http]`", HttpSettings, frozenset(), ""),
     ("`[ledger]`", LedgerSettings, frozenset(), ""),
     ("`[notice]`", NoticeSettings, frozenset(), ""),
+    ("`[receiver]`", ReceiverSettings, frozenset(), ""),
     (
         "`[maildrop.NAME]`",
         MaildropSettings,
@@ -31,6 +34,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], frozenset[str], str], ...] = (
     ),
     ("`[defaults]`", MaildropDefaults, frozenset(), ""),
     ('`[destination.NAME]` with `type = "smtp"`', SmtpDestinationSettings, frozenset(), ""),
+    ('`[destination.NAME]` with `type = "lmtp"`', LmtpDestinationSettings, frozenset(), ""),
     ('`[destination.NAME]` with `type = "maildir"`', MaildirDestinationSettings, frozenset(), ""),
     ("`[etrn.NAME]`", EtrnSettings, frozenset(), ""),
 )

@@ -20,10 +20,12 @@ from mailferry.config.models import (
     EtrnSettings,
     HttpSettings,
     LedgerSettings,
+    LmtpDestinationSettings,
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
     NoticeSettings,
+    ReceiverSettings,
     Settings,
     SmtpDestinationSettings,
 )
@@ -37,11 +39,12 @@ SINGLE_TABLES: Mapping[str, type[BaseModel]] = {
     "http": HttpSettings,
     "ledger": LedgerSettings,
     "notice": NoticeSettings,
+    "receiver": ReceiverSettings,
     "defaults": MaildropDefaults,
 }
 NAMED_TABLES: Mapping[str, tuple[type[BaseModel], ...]] = {
     "maildrop": (MaildropSettings,),
-    "destination": (SmtpDestinationSettings, MaildirDestinationSettings),
+    "destination": (SmtpDestinationSettings, LmtpDestinationSettings, MaildirDestinationSettings),
     "etrn": (EtrnSettings,),
 }
 
