@@ -299,13 +299,15 @@ class FetchedMessage:
     header_digest: bytes
     content_digest: bytes
     envelope_sender: str
-    """From Return-Path; empty for the null reverse-path."""
+    """From Return-Path, or MAIL when it came by SMTP; empty for the null reverse-path."""
     summary: Summary
     fetched_at: float
     fetched_from: str
     """The POP3 server's name as the configuration has it."""
     fetched_with: str
-    """`POP3` or `POP3S`, for the Received field."""
+    """`POP3` or `POP3S`, for the Received field; `ESMTP` and its kin when it came by SMTP (RFC 3848)."""
+    envelope_recipients: tuple[str, ...] = ()
+    """The recipients that a message came with by SMTP; POP3 knows none."""
 
 
 @dataclass(frozen=True, slots=True)
