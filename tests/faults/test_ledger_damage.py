@@ -5,6 +5,7 @@ Each time all mail is kept on its server, so that a ledger that forgot anything 
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from mailferry.sandbox.line_link import LineLink
 from support.fault_rig import FaultRig
+from support.faults import Fault, Halt
 from support.figures import record, seeds
 from support.mailset import make_messages
 from support.programs import ProgramLauncher
+from support.scripted_smtp import FINAL
 
 ROW = "state file truncated, garbled, removed"
 MESSAGES = 100
@@ -136,8 +140,16 @@ async def test_octets_garbled_anywhere(rig: Kept, seed: int) -> None:
 @pytest.mark.parametrize("damage", ["removed", "cut to a third", "zeros", "its head garbled"])
 async def test_damaged_after_kill(rig: Kept, damage: str, what: str) -> None:
     """In mid-drain, with half of what happened in the write-ahead log only."""
+    reached = asyncio.Event()
+
+    def stop_here(link: LineLink) -> None:
+        rig.held.append(link)
+        reached.set()
+
+    rig.smtp.faults.add(Fault(FINAL, Halt(stop_here), nth=MESSAGES // 2, times=1))
     program = rig.start()
-    await program.wait_for_event("message.relayed", MESSAGES // 2)
+    await reached.wait()
+    await rig.quiet()  # what was accepted before has its rows now
     program.kill()
     await rig.ended(program)
     under_way = len(rig.smtp.accepted)
