@@ -73,6 +73,7 @@ class Metrics:
         self._etrn_nodes = {each: EtrnSeries(self._etrn_families, *each) for each in etrn_nodes}
         self._handlers = self._dispatch_table()
         self._daemon.start_time.set(clock())
+        self.config_reloaded(True, clock())  # what the start read is in force
         for protocol in ("pop3", "smtp"):
             self._daemon.open_sessions.labels(protocol)
         Info("mailferry_build", "The version that runs.", registry=registry).info({"version": version})
@@ -108,6 +109,15 @@ class Metrics:
         if series is not None:
             series.last_success.set(success)
             series.silent.set(int(is_silent(standing.last_error)))
+
+    def config_reloaded(self, ok: bool, at: float) -> None:
+        """Note how the last reading of the configuration ended, at `at` (seconds since the epoch).
+
+        Without success the former configuration stays in force, and with it the time since when.
+        """
+        self._daemon.config_ok.set(int(ok))
+        if ok:
+            self._daemon.config_loaded_at.set(at)
 
     # -- gauges that are read when somebody looks: from the scrape's thread, so they must only read
 

@@ -397,6 +397,19 @@ def test_a_gauge_that_cannot_be_read_fails_no_scrape(
     assert "schedule_lag" in caplog.records[0].getMessage()
 
 
+def test_a_reload_that_fails_leaves_the_time_of_the_configuration_in_force(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    assert value(registry, "config_last_reload_successful") == 1
+    assert value(registry, "config_last_reload_success_timestamp_seconds") == NOW
+    metrics.config_reloaded(False, NOW + 60)
+    assert value(registry, "config_last_reload_successful") == 0
+    assert value(registry, "config_last_reload_success_timestamp_seconds") == NOW
+    metrics.config_reloaded(True, NOW + 90)
+    assert value(registry, "config_last_reload_successful") == 1
+    assert value(registry, "config_last_reload_success_timestamp_seconds") == NOW + 90
+
+
 def test_names_come_and_go_with_a_reload(metrics: Metrics, registry: CollectorRegistry) -> None:
     before = set(ours(registry))
     for _ in range(2):
