@@ -17,27 +17,18 @@ from typing import Any, TextIO
 from prometheus_client import CollectorRegistry
 
 from mailferry import __version__
+from mailferry.assembly.destinations import make_destination
 from mailferry.assembly.etrn import etrn_jobs, etrn_server
-from mailferry.assembly.links import credentials_of, endpoint_of
-from mailferry.config.models import (
-    MaildirDestinationSettings,
-    MaildropSettings,
-    Settings,
-    SmtpDestinationSettings,
-)
-from mailferry.destinations.letter import Envelope, Sender
-from mailferry.destinations.maildir import MaildirDestination
-from mailferry.destinations.smtp import SmtpDestination, SmtpLimits
+from mailferry.assembly.maildrops import make_maildrop, timetable_of
+from mailferry.assembly.making import Making
+from mailferry.config.models import Settings
+from mailferry.destinations.letter import Sender
 from mailferry.events import WireTraced
 from mailferry.ledger.store import SqlLedger
 from mailferry.message.notice import NoticeEnvelope
 from mailferry.message.spool import Spool
 from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
-from mailferry.net.credentials import LoginMethod
-from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
-from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.net.trace import Direction, Trace, no_trace
-from mailferry.policy.plan import Oversize, Rejected, Retention
 from mailferry.ports import Clock, Destination, Emit
 from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
@@ -46,9 +37,9 @@ from mailferry.runtime.clock import SystemClock, steady_seconds
 from mailferry.runtime.etrn_turns import EtrnServer
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
-from mailferry.runtime.turn import Maildrop, Turns
+from mailferry.runtime.turn import Turns
 from mailferry.services.budget import MemoryBudget
-from mailferry.services.context import MaildropPolicy, Surroundings
+from mailferry.services.context import Surroundings
 from mailferry.services.etrn import ArrivalWatch
 from mailferry.services.notice import STANDING_NAME, NoticePolicy, NoticeService
 from mailferry.services.notice_board import NoticeBoard
@@ -61,9 +52,6 @@ from mailferry.telemetry.metrics import Metrics
 from mailferry.web.server import WebServer
 
 Standings = Mapping[tuple[StandingKind, str], StandingRecord]
-
-_REPLY_OVERHEAD_OCTETS = 64 * 1024
-"""What a message may exceed its listed size by: servers count line ends differently."""
 
 
 class Application:
@@ -156,8 +144,10 @@ class Application:
         for text, maildrop in self._maildrops.items():
             name = MaildropName(text)
             standing = standings.get((StandingKind.MAILDROP, text))
-            turn = Turns(self._maildrop(name, maildrop), surroundings, caps, route_standings, standing)
-            turns[name] = (turn, _timetable(maildrop))
+            turn = Turns(
+                make_maildrop(name, maildrop, self._making), surroundings, caps, route_standings, standing
+            )
+            turns[name] = (turn, timetable_of(maildrop))
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
         etrn = etrn_jobs(self.settings, surroundings, self.arrivals, standings, self.etrn_server)
         notices = self._notices(surroundings, standings)
@@ -189,7 +179,8 @@ class Application:
         settings = self.settings.destination[notice.destination]
         # The same server, but its own envelope, and one session that keeps no mail waiting.
         changes = {"recipients": (notice.to,), "sender": Sender.NULL.value, "max_sessions": 1}
-        way = self._destination(DestinationName(notice.destination), settings.model_copy(update=changes))
+        settings = settings.model_copy(update=changes)
+        way = make_destination(DestinationName(notice.destination), settings, self._making)
         policy = NoticePolicy(NoticeEnvelope(self._hostname, notice.to), notice.every)
         standing = standings.get((StandingKind.NOTICE, STANDING_NAME))
         return NoticeService(policy, self._board, way, surroundings, standing)
@@ -221,7 +212,7 @@ class Application:
         """
         enabled = {name: each for name, each in self.settings.destination.items() if each.enabled}
         made = {
-            DestinationName(name): self._destination(DestinationName(name), each)
+            DestinationName(name): make_destination(DestinationName(name), each, self._making)
             for name, each in enabled.items()
         }
         try:
@@ -236,63 +227,14 @@ class Application:
             if not settings.enabled:
                 continue
             name = DestinationName(text)
-            inner = self._destination(name, settings)
+            inner = make_destination(name, settings, self._making)
             standing = standings.get((StandingKind.DESTINATION, text))
             routes[name] = Route(inner, self.emit, clock, random.random, standing)
         return routes
 
-    def _destination(
-        self,
-        name: DestinationName,
-        settings: SmtpDestinationSettings | MaildirDestinationSettings,
-    ) -> Destination:
-        if isinstance(settings, MaildirDestinationSettings):
-            return MaildirDestination(name, settings.path)
-        smtp = SmtpSettings(
-            endpoint=endpoint_of(settings),
-            helo_name=self._hostname,
-            credentials=credentials_of(settings),
-            method=LoginMethod(settings.auth),
-            allow_cleartext=settings.cleartext_allowed,
-            final_timeout_seconds=settings.final_timeout,
-            pipelining=settings.pipelining,
-            chunking=settings.chunking,
-        )
-        return SmtpDestination(
-            name,
-            SmtpConnector(smtp, self._tracer(f"destination.{name}")),
-            Envelope(settings.sender, tuple(settings.recipients), self._hostname),
-            SmtpLimits(settings.max_sessions, settings.messages_per_session),
-            self._spool,
-        )
-
-    # Maildrops
-
-    def _maildrop(self, name: MaildropName, settings: MaildropSettings) -> Maildrop:
-        policy = MaildropPolicy(
-            maildrop=name,
-            server=settings.host,
-            destinations=tuple(DestinationName(destination) for destination in settings.deliver),
-            retention=_retention(settings.keep),
-            prefetch=settings.prefetch,
-            max_size_octets=settings.max_size,
-            oversize=Oversize(settings.oversize),
-            rejected=Rejected(settings.rejected),
-            max_hops=settings.max_hops,
-            by_host=self._hostname,
-        )
-        credentials = credentials_of(settings)
-        assert credentials is not None  # a maildrop's username is required
-        pop3 = Pop3Settings(
-            endpoint=endpoint_of(settings),
-            credentials=credentials,
-            method=LoginMethod(settings.auth),
-            allow_cleartext=settings.allow_cleartext,
-            pipelining=settings.pipelining,
-            message_limit_octets=settings.max_size + settings.max_size // 8 + _REPLY_OVERHEAD_OCTETS,
-            spool=self._spool,
-        )
-        return Maildrop(policy, Pop3Connector(pop3, self._tracer(f"maildrop.{name}")))
+    @cached_property
+    def _making(self) -> Making:
+        return Making(self._hostname, self._spool, self._tracer)
 
     def _tracer(self, peer: str) -> Callable[[], Trace]:
         if not self.settings.daemon.trace:
@@ -336,15 +278,3 @@ class _Health:
         supervisor = self._supervisor
         well = supervisor.started and supervisor.schedule_running and not supervisor.stopping
         return well, {"version": __version__, "maildrops": supervisor.maildrop_count}
-
-
-def _retention(keep: bool | float) -> Retention:
-    if isinstance(keep, bool):
-        return Retention(None if keep else 0.0)
-    return Retention(float(keep))
-
-
-def _timetable(settings: MaildropSettings) -> Timetable:
-    if settings.cron:
-        return Timetable(cron=settings.cron, jitter_seconds=settings.resolved_jitter)
-    return Timetable(every_seconds=settings.every, jitter_seconds=settings.resolved_jitter)

@@ -1,0 +1,41 @@
+"""From `[destination.NAME]` to what delivers there."""
+
+from __future__ import annotations
+
+from mailferry.assembly.links import credentials_of, endpoint_of
+from mailferry.assembly.making import Making
+from mailferry.config.models import MaildirDestinationSettings, SmtpDestinationSettings
+from mailferry.destinations.letter import Envelope
+from mailferry.destinations.maildir import MaildirDestination
+from mailferry.destinations.smtp import SmtpDestination, SmtpLimits
+from mailferry.model import DestinationName
+from mailferry.net.credentials import LoginMethod
+from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
+from mailferry.ports import Destination
+
+
+def make_destination(
+    name: DestinationName,
+    settings: SmtpDestinationSettings | MaildirDestinationSettings,
+    making: Making,
+) -> Destination:
+    """Return what delivers to a destination; nothing is opened before its first message."""
+    if isinstance(settings, MaildirDestinationSettings):
+        return MaildirDestination(name, settings.path)
+    smtp = SmtpSettings(
+        endpoint=endpoint_of(settings),
+        helo_name=making.hostname,
+        credentials=credentials_of(settings),
+        method=LoginMethod(settings.auth),
+        allow_cleartext=settings.cleartext_allowed,
+        final_timeout_seconds=settings.final_timeout,
+        pipelining=settings.pipelining,
+        chunking=settings.chunking,
+    )
+    return SmtpDestination(
+        name,
+        SmtpConnector(smtp, making.tracer(f"destination.{name}")),
+        Envelope(settings.sender, tuple(settings.recipients), making.hostname),
+        SmtpLimits(settings.max_sessions, settings.messages_per_session),
+        making.spool,
+    )
