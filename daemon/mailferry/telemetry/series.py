@@ -204,7 +204,8 @@ class DaemonSeries:
             "1 when the configuration was last read with success, 0 when what was read could not be put in force.",
         )
         self.config_loaded_at = gauge(
-            "config_last_reload_success_timestamp_seconds", "Since when the present configuration is in force."
+            "config_last_reload_success_timestamp_seconds",
+            "Since when the present configuration is in force.",
         )
         self.memory_in_use = gauge("memory_in_use_bytes", "Message content held in memory, of the budget.")
         self.schedule_lag = gauge("schedule_lag_seconds", "How late the most overdue poll is.")
