@@ -20,7 +20,7 @@ from mailferry.errors import QuarantineError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mailferry.cli.standing import Overview, Standing
+    from mailferry.assembly.standing import Overview, Standing
     from mailferry.config import Settings
 
 
@@ -31,7 +31,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     node is not accepted, was never asked for or is late.
     """
     settings = settings_from(config, check_secrets=False)
-    from mailferry.cli.standing import overview
+    from mailferry.assembly.standing import overview
     from mailferry.ledger.reader import open_reader
 
     now = time.time()
@@ -97,7 +97,7 @@ def _ahead(then: float, now: float) -> str:
 
 
 def _trouble(each: Standing, now: float) -> str:
-    from mailferry.cli.standing import EtrnStanding
+    from mailferry.assembly.standing import EtrnStanding
 
     if each.failures and each.last_error:
         again = f"; tried again in {span(each.not_before - now)}" if each.not_before > now else ""

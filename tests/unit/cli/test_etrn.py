@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mailferry.assembly.standing import EtrnStanding, overview
 from mailferry.cli.exit_codes import ExitCode
-from mailferry.cli.standing import EtrnStanding, overview
 from mailferry.config import load_settings
 from mailferry.ledger import open_reader
 from mailferry.model import StandingKind, StandingRecord

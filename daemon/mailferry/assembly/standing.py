@@ -1,6 +1,7 @@
 """From the ledger's standings and counts to one word per maildrop, destination and ETRN node.
 
-Pure, and the only place that decides what `mailferry status` calls well.
+Pure, and the only place that decides what is called well: `mailferry status` asks it, and so
+does the daemon when it is asked how it fares.
 """
 
 from __future__ import annotations

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from mailferry.cli.standing import overview
+from mailferry.assembly.standing import overview
 from mailferry.config import Settings, load_settings
 from mailferry.model import StandingKind, StandingRecord
+from support.configs import ConfigFolder
 
 NOW = 1_000_000.0
 
 
 @pytest.fixture
-def settings(config) -> Settings:
-    return load_settings(config, environ={})
+def settings(tmp_path: Path) -> Settings:
+    """Two maildrops, one of them disabled, and one SMTP destination."""
+    folder = ConfigFolder(tmp_path)
+    tables = {
+        "maildrop.alice": folder.maildrop(1, "alice"),
+        "maildrop.bob": folder.maildrop(1, "bob", enabled=False),
+        "destination.hop": folder.smtp(1),
+    }
+    return load_settings(folder.write(tables), environ={})
 
 
 def with_schedule(settings: Settings, **schedule) -> Settings:
