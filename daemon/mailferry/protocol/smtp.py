@@ -6,7 +6,9 @@ A session stands in one of these states::
                           ▲                            │   ▲                    │
                           │ tls_established()          │   ╰─ 2yz, 4yz, 5yz ────╯
                          TLS ◄── STARTTLS 2yz ─────────┤
-                                                       ╰── QUIT ──► QUITTING ──► CLOSED
+                         TURNING ◄── ATRN ─────────────┤
+                          │ 4yz, 5yz: READY            ╰── QUIT ──► QUITTING ──► CLOSED
+                          ╰ 250 ──► TURNED
 
 Which plain command is legal in which state, and where its reply leads, stands
 in `smtp_states` and nowhere else. CLOSED is also where anything that is not SMTP
@@ -27,6 +29,10 @@ A 421 may answer anything, or come unasked. The session is then `closing`: runs
 whose content was not written finish with it, a run whose content was written
 still waits for its reply or for the end of the link.
 
+After ATRN (RFC 2645) a 250 turns the connection round: what follows it is not a
+reply but the first words of a client. TURNED ends this machine's part; `turned_octets`
+holds what came behind the 250, for the server that takes over.
+
 The machine has no clock. `awaiting` says what is due, and the driver's deadline
 ends the session with `connection_lost`, as a broken link does.
 """
@@ -34,10 +40,12 @@ ends the session with `connection_lost`, as a broken link does.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterator
 from functools import partial
 
 from mailferry.errors import LocalProtocolError, RemoteProtocolError
 from mailferry.protocol.smtp_commands import (
+    Atrn,
     Auth,
     AuthCancel,
     AuthResponse,
@@ -82,6 +90,8 @@ __all__ = [
 
 
 _SASL = (Auth, AuthResponse, AuthCancel)
+_MOST_TURNED_OCTETS = 65536
+"""What a peer may send behind the 250 to ATRN before somebody takes over; it should wait for a greeting."""
 _NO_FEATURES = SmtpFeatures()
 
 
@@ -98,6 +108,7 @@ class SmtpConnection:
         state: where the session stands.
         features: what the server offered last; empty before EHLO and after STARTTLS.
         closing_reply: the reply that ended the session's usefulness, or None.
+        turned_octets: what the peer has sent since the 250 to ATRN.
     """
 
     def __init__(
@@ -111,6 +122,7 @@ class SmtpConnection:
         self.state = SmtpState.GREETING
         self.features = _NO_FEATURES
         self.closing_reply: SmtpReply | None = None
+        self.turned_octets = b""
         self._use_pipelining = use_pipelining
         self._use_chunking = use_chunking
         self._trace = trace
@@ -210,7 +222,7 @@ class SmtpConnection:
             raise LocalProtocolError(f"{command.verb} is not legal while a reply is due ({self.awaiting})")
         line = command.encode()
         orders = []
-        if self._dialogue.reset_due and isinstance(command, Etrn):
+        if self._dialogue.reset_due and isinstance(command, Etrn | Atrn):
             orders.append(self._dialogue.reset_order())  # RFC 1985 s.4: not inside a mail transaction
         kind: Awaiting = "ehlo" if isinstance(command, Ehlo | Helo) else "command"
         orders.append(Order(kind, line, partial(self._answered, command, move), command=command))
@@ -260,6 +272,21 @@ class SmtpConnection:
     # -- replies -------------------------------------------------------------
 
     def _receive(self, data: bytes) -> None:
+        for piece in self._cut(data):
+            self._receive_piece(piece)
+
+    def _cut(self, data: bytes) -> Iterator[bytes]:
+        """Cut line by line while the reply to ATRN is due: the next line may be a client's (RFC 2645 s.5.3)."""
+        while data and self.state is SmtpState.TURNING:
+            line, end, data = data.partition(b"\n")
+            yield line + end
+        if data:
+            yield data
+
+    def _receive_piece(self, data: bytes) -> None:
+        if self.state is SmtpState.TURNED:
+            self._keep_turned(data)
+            return
         self._refuse_before_tls()
         for reply in self._parser.feed(data):
             self._refuse_before_tls()
@@ -270,6 +297,11 @@ class SmtpConnection:
                 return
         if self._parser.receiving_octets:
             self._refuse_before_tls()
+
+    def _keep_turned(self, data: bytes) -> None:
+        self.turned_octets += data
+        if len(self.turned_octets) > _MOST_TURNED_OCTETS:
+            raise RemoteProtocolError("the peer did not wait for our greeting after ATRN")
 
     def _refuse_before_tls(self) -> None:
         """Refuse octets that came after the 220 to STARTTLS but before the handshake."""
@@ -316,6 +348,8 @@ class SmtpConnection:
         if reply.intermediate:
             self._events.append(Continuation(command, _challenge(command, reply)))
             return
+        if isinstance(command, Atrn) and reply.positive and reply.code != 250:
+            raise RemoteProtocolError("neither 250 nor a refusal came for ATRN", str(reply).encode())
         self.state = (move.granted if reply.positive else move.refused) or self.state
         if reply.positive and isinstance(command, Ehlo | Helo):
             self._learn(parse_features(reply) if isinstance(command, Ehlo) else _NO_FEATURES)

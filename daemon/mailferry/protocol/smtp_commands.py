@@ -22,7 +22,9 @@ AUTH_LINE_OCTETS = 12288
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MASK = "***"
 # These change the dialogue itself, so they have classes, belong to a transaction, or turn the roles around.
-_NOT_BY_HAND = frozenset({"EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "DATA", "BDAT", "QUIT", "TURN", "ATRN"})
+_NOT_BY_HAND = frozenset(
+    {"EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "DATA", "BDAT", "BURL", "QUIT", "TURN", "ATRN"}
+)
 
 
 def encode_line(line: str, limit_octets: int = COMMAND_LINE_OCTETS) -> bytes:
@@ -87,7 +89,14 @@ class Ehlo(Command):
     name: str
 
     def _line(self) -> str:
-        return f"EHLO {_word('the name in EHLO', self.name)}"
+        return f"{self._VERB} {_word(f'the name in {self._VERB}', self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lhlo(Ehlo):
+    """EHLO's place in LMTP (RFC 2033 s.4.1)."""
+
+    _VERB: ClassVar[str] = "LHLO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +228,22 @@ class Etrn(Command):
 
     def _line(self) -> str:
         return f"ETRN {_word('an ETRN node', self.node)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Atrn(Command):
+    """Ask for the mail of some domains over this connection, with the roles turned round (RFC 2645 s.5.2.1)."""
+
+    _VERB: ClassVar[str] = "ATRN"
+    domains: tuple[str, ...]
+
+    def _line(self) -> str:
+        if not self.domains:  # to the server that would mean: all to which we have access
+            raise LocalProtocolError("ATRN needs a domain")
+        words = [_word("a domain in ATRN", domain) for domain in self.domains]
+        if any("," in word for word in words):
+            raise LocalProtocolError("a domain in ATRN must not contain a comma")
+        return f"ATRN {','.join(words)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class SmtpFeatures:
     enhanced_status_codes: bool = False
     auth_mechanisms: frozenset[str] = frozenset()
     etrn: bool = False
+    atrn: bool = False
 
 
 def parse_features(reply: SmtpReply) -> SmtpFeatures:
@@ -58,6 +59,7 @@ def parse_features(reply: SmtpReply) -> SmtpFeatures:
         enhanced_status_codes="ENHANCEDSTATUSCODES" in keywords,
         auth_mechanisms=frozenset(keywords.get("AUTH", "").upper().split()),
         etrn="ETRN" in keywords,
+        atrn="ATRN" in keywords,
     )
 
 

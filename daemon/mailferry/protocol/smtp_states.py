@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from mailferry.protocol.smtp_commands import (
+    Atrn,
     Auth,
     AuthCancel,
     AuthResponse,
@@ -16,6 +17,7 @@ from mailferry.protocol.smtp_commands import (
     Expn,
     Helo,
     Help,
+    Lhlo,
     Noop,
     Quit,
     Rset,
@@ -33,6 +35,8 @@ class SmtpState(Enum):
     READY = auto()
     AUTHENTICATING = auto()
     TLS = auto()
+    TURNING = auto()
+    TURNED = auto()
     QUITTING = auto()
     CLOSED = auto()
 
@@ -54,12 +58,14 @@ MOVES: Mapping[type[Command], Move] = {
     #                     legal in  until the reply           after 2yz        after 4yz, 5yz
     Ehlo: Move(_ANY, None, SmtpState.READY, None),
     Helo: Move(_ANY, None, SmtpState.READY, None),
+    Lhlo: Move(_ANY, None, SmtpState.READY, None),
     StartTls: Move(_READY, None, SmtpState.TLS, None),
     Auth: Move(_READY, SmtpState.AUTHENTICATING, SmtpState.READY, SmtpState.READY),
     AuthResponse: Move(_IN_AUTH, None, SmtpState.READY, SmtpState.READY),
     AuthCancel: Move(_IN_AUTH, None, SmtpState.READY, SmtpState.READY),
     Quit: Move(_ANY, SmtpState.QUITTING, SmtpState.CLOSED, SmtpState.CLOSED),
     Etrn: Move(_READY),
+    Atrn: Move(_READY, SmtpState.TURNING, SmtpState.TURNED, SmtpState.READY),
     Rset: Move(_ANY),
     Noop: Move(_ANY),
     Vrfy: Move(_ANY),

@@ -85,6 +85,8 @@ def make_command(name: str, words: list[str]) -> commands.Command:
         return commands.Auth(words[0], unescape(words[1]) if len(words) > 1 else None)
     if name == "response":
         return commands.AuthResponse(unescape(words[0]) if words else b"")
+    if name == "atrn":
+        return commands.Atrn(tuple(words[0].split(",")) if words else ())
     plain: dict[str, Callable[..., commands.Command]] = {
         "ehlo": commands.Ehlo,
         "helo": commands.Helo,

@@ -23,6 +23,7 @@ from mailferry.protocol import smtp_commands as commands
         (commands.Help(), b"HELP\r\n", "HELP"),
         (commands.Help("MAIL"), b"HELP MAIL\r\n", "HELP"),
         (commands.Etrn("#queue"), b"ETRN #queue\r\n", "ETRN"),
+        (commands.Atrn(("example.org", "example.com")), b"ATRN example.org,example.com\r\n", "ATRN"),
         (commands.Verb("mail FROM:<>"), b"mail FROM:<>\r\n", "MAIL"),
     ],
 )
@@ -90,3 +91,11 @@ def test_line_lengths() -> None:
         commands.AuthResponse(b"x" * 9216).encode()
     with pytest.raises(LocalProtocolError, match="12288 is the most"):
         commands.Auth("XOAUTH2", b"x" * 9216).encode()
+
+
+@pytest.mark.parametrize(
+    "domains", [(), ("a.org,b.org",), ("a.org b.org",), ("a.org\r\nQUIT",), ("x" * 600,)]
+)
+def test_atrn_takes_domains_and_nothing_else(domains: tuple[str, ...]) -> None:
+    with pytest.raises(LocalProtocolError):
+        commands.Atrn(domains).encode()

@@ -19,6 +19,7 @@ def test_everything_is_off_without_keywords() -> None:
 def test_all_keywords() -> None:
     found = features(
         "size 1000", "8bitmime", "SMTPUTF8", "PIPELINING", "CHUNKING", "STARTTLS", "ENHANCEDSTATUSCODES", "ETRN",
+        "atrn",
         "AUTH PLAIN login", "AUTH  XOAUTH2", "X-OTHER a  b ",
     )  # fmt: skip
 
@@ -30,6 +31,7 @@ def test_all_keywords() -> None:
     assert found.starttls
     assert found.enhanced_status_codes
     assert found.etrn
+    assert found.atrn
     assert found.auth_mechanisms == {"PLAIN", "LOGIN", "XOAUTH2"}
     assert found.keywords["X-OTHER"] == "a  b"
     assert found.keywords["8BITMIME"] == ""
