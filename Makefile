@@ -48,7 +48,7 @@ imports: $(STAMP) ## Check that imports run in the allowed directions
 	PYTHONPATH=daemon $(BIN)/lint-imports --no-cache
 
 unit: $(STAMP) ## Run the fast tests
-	$(BIN)/pytest -q tests/unit tests/protocol tests/property
+	$(BIN)/pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/property
 
 $(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
 	$(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --require-hashes -r requirements/fuzz.txt

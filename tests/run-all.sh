@@ -80,7 +80,8 @@ provide_exim() {
 provide_servers
 provide_exim
 # pytest-randomly shuffles and prints its seed; `--randomly-seed=N` repeats an order.
-"$bin/pytest" -q "$@" tests
+# Most tests wait for servers most of the time, so twice as many run at once as there are cores.
+"$bin/pytest" -q -n "$((2 * $(nproc)))" --dist worksteal "$@" tests
 result=$?
 
 wanted=$(missing_servers; [ -x build/exim/usr/sbin/exim4 ] || echo exim4)
