@@ -94,6 +94,14 @@ class Link(asyncio.Protocol):
             return None
         return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
 
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """The peer's address and ours, as `192.0.2.1:995`; empty where there is none."""
+        transport = self._transport
+        names = (transport.get_extra_info(end) if transport else None for end in ("peername", "sockname"))
+        peer, own = map(_address, names)
+        return peer, own
+
     # What the owner calls
 
     def attach(self, handler: LinkHandler) -> None:
@@ -286,6 +294,14 @@ class Link(asyncio.Protocol):
         unsent = _untaken_octets(self._transport) if self._transport else 0
         self._sent_octets += max(self._unsent_octets + written_octets - unsent, 0)
         self._unsent_octets = unsent
+
+
+def _address(name: object) -> str:
+    """Format what the system calls an end of a connection; of a Unix socket it is a path."""
+    if not isinstance(name, tuple):
+        return str(name or "")
+    host, port, *_ = name
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _untaken_octets(transport: asyncio.Transport) -> int:

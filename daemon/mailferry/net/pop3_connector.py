@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from mailferry.errors import (
     CleartextRefusedError,
@@ -18,11 +19,11 @@ from mailferry.errors import (
     MaildropUnavailableError,
     StlsRefusedError,
 )
-from mailferry.message.spool import Spool
 from mailferry.net.channel_binding import channel_binding
 from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.link import connect
+from mailferry.net.opening import Moment, Opening, Stage
 from mailferry.net.pop3_dialogue import Pop3Dialogue
 from mailferry.net.pop3_login import Login, Verdict
 from mailferry.net.pop3_refusals import refused, session_refused
@@ -30,6 +31,7 @@ from mailferry.net.pop3_session import Pop3Session
 from mailferry.net.trace import Trace, no_trace
 from mailferry.policy.login import classify_login_refusal
 from mailferry.ports import MaildropTraits
+from mailferry.protocol.framing import BodySink
 from mailferry.protocol.pop3 import Greeting, Pop3Limits, Reply
 from mailferry.protocol.pop3_commands import Capa, Stls, Utf8
 from mailferry.protocol.pop3_listings import Capabilities, parse_capabilities
@@ -42,11 +44,23 @@ _LONGEST_LOGIN_DELAY_SECONDS = 86_400.0
 """No server that means well wants more; one that says "in 300 years" must not silence its maildrop."""
 
 
+class SinkMaker(Protocol):
+    """Takes what is too large for memory; `message.spool.Spool` is one."""
+
+    @property
+    def threshold_octets(self) -> int:
+        """From which size on."""
+
+    def new_file(self) -> BodySink:
+        """Return a sink for one message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pop3Settings:
     """How to reach and use one maildrop.
 
     Attributes:
+        credentials: who we are; None does not log in, which is of use for a look at the server only.
         allow_cleartext: permits a password on an unprotected link.
         pipelining: use it when the server offers it.
         message_limit_octets: a reply beyond this ends the session.
@@ -54,12 +68,12 @@ class Pop3Settings:
     """
 
     endpoint: Endpoint
-    credentials: Credentials
+    credentials: Credentials | None
     method: LoginMethod = LoginMethod.AUTO
     allow_cleartext: bool = False
     pipelining: bool = True
     message_limit_octets: int = 64 * 1024 * 1024
-    spool: Spool | None = None
+    spool: SinkMaker | None = None
 
 
 class Pop3Connector:
@@ -71,30 +85,34 @@ class Pop3Connector:
         self._skip_capa = False
         self._needs_utf8 = False
 
-    async def open(self) -> Pop3Session:
-        """Connect, protect, log in; see `ports.MaildropConnector.open`."""
+    async def open(self, opening: Opening | None = None) -> Pop3Session:
+        """Connect, protect, log in; see `ports.MaildropConnector.open`. What is learned is noted in `opening`."""
+        opening = opening or Opening(reads_certificates=False)
         try:
-            return await self._open()
+            return await self._open(opening)
         except _CapaDroppedError:
-            return await self._open_without_capa()
+            return await self._open_without_capa(opening)
 
     def credentials_changed_at(self) -> float | None:
         """See `ports.MaildropConnector.credentials_changed_at`."""
-        return self._settings.credentials.changed_at()
+        credentials = self._settings.credentials
+        return credentials.changed_at() if credentials is not None else None
 
-    async def _open_without_capa(self) -> Pop3Session:
+    async def _open_without_capa(self, opening: Opening) -> Pop3Session:
         """Some servers drop the link at an unknown command; remember it only of those that then let us in."""
         self._skip_capa = True
         try:
-            return await self._open()
+            return await self._open(opening)
         except BaseException:
             self._skip_capa = False  # the server was in trouble, or refused: CAPA may not be to blame
             raise
 
-    async def _open(self) -> Pop3Session:
+    async def _open(self, opening: Opening) -> Pop3Session:
         settings = self._settings
         mask = SecretMask()
+        opening.begin(mask.text)
         link = await connect(settings.endpoint)
+        opening.connected(link)
         spool = settings.spool
         limits = Pop3Limits(
             message_octets=settings.message_limit_octets,
@@ -104,12 +122,15 @@ class Pop3Connector:
             link, limits=limits, trace=mask.trace(self._trace()), new_sink=spool.new_file if spool else None
         )
         try:
-            greeting = await self._greet(dialogue)
-            capabilities = await self._protect(dialogue)
-            self._refuse_cleartext(dialogue)
-            await self._ask_for_utf8(dialogue, capabilities)
-            credentials = mask.watching(settings.credentials)
-            capabilities = await self._log_in(dialogue, credentials, greeting, capabilities)
+            greeting = await self._greet(dialogue, opening)
+            capabilities = await self._protect(dialogue, opening)
+            if settings.credentials is not None:
+                opening.stage = Stage.LOGIN
+                self._refuse_cleartext(dialogue)
+                await self._ask_for_utf8(dialogue, capabilities)
+                credentials = mask.watching(settings.credentials)
+                login = self._login(dialogue, credentials, greeting, capabilities)
+                capabilities = await self._log_in(login, opening)
         except BaseException as error:  # a cancelled opening must not leave a socket behind either
             link.close()
             mask.scrub(error)
@@ -117,18 +138,20 @@ class Pop3Connector:
         offers_uidl = capabilities is not None and capabilities.has_uidl
         session = Pop3Session(dialogue, self._traits(dialogue, capabilities), offers_uidl=offers_uidl)
         session.on_utf8_needed = self._remember_utf8
+        opening.stage = Stage.READY
         return session
 
-    async def _greet(self, dialogue: Pop3Dialogue) -> Greeting:
+    async def _greet(self, dialogue: Pop3Dialogue, opening: Opening) -> Greeting:
         greeting = await dialogue.greeting()
+        opening.greeting = greeting.line
         if greeting.ok:
             return greeting
         refusal = classify_login_refusal(greeting.response_code, greeting.text, auth_resp_code=True)
         text = f"{self._settings.endpoint}: greeting refused: {greeting.line}"
         raise session_refused(refusal, text, refused(greeting), _DEFAULT_LOGIN_DELAY_SECONDS)
 
-    async def _protect(self, dialogue: Pop3Dialogue) -> Capabilities | None:
-        capabilities = await self._ask_capabilities(dialogue)
+    async def _protect(self, dialogue: Pop3Dialogue, opening: Opening) -> Capabilities | None:
+        capabilities = await self._ask_capabilities(dialogue, opening)
         if self._settings.endpoint.tls is not TlsMode.STARTTLS:
             return capabilities
         if capabilities is not None and not capabilities.stls:
@@ -136,20 +159,25 @@ class Pop3Connector:
                 f"{self._settings.endpoint}: the server does not offer STLS; nothing was sent. "
                 'Use tls = "implicit" with port 995 if it has that'
             )
+        opening.stage = Stage.TLS
         reply = await dialogue.command(Stls())
         if not reply.ok:
             raise StlsRefusedError(f"{self._settings.endpoint}: STLS refused: {reply.line}", refused(reply))
         await dialogue.start_tls()
-        return await self._ask_capabilities(dialogue)
+        opening.secured(dialogue.link)
+        return await self._ask_capabilities(dialogue, opening)
 
-    async def _ask_capabilities(self, dialogue: Pop3Dialogue) -> Capabilities | None:
+    async def _ask_capabilities(self, dialogue: Pop3Dialogue, opening: Opening) -> Capabilities | None:
+        opening.stage = Stage.CAPABILITIES
         if self._skip_capa:
             return None
         try:
             reply = await dialogue.command(Capa())
         except ConnectionLostError as error:
             raise _CapaDroppedError(str(error)) from error
-        return _capabilities(reply)
+        capabilities = _capabilities(reply)
+        opening.offered(capabilities.offers if capabilities is not None else {})
+        return capabilities
 
     def _refuse_cleartext(self, dialogue: Pop3Dialogue) -> None:
         if not dialogue.link.protected and not self._settings.allow_cleartext:
@@ -169,28 +197,33 @@ class Pop3Connector:
         if self._needs_utf8 and capabilities is not None and capabilities.utf8:
             await dialogue.command(Utf8())
 
-    async def _log_in(
+    def _login(
         self,
         dialogue: Pop3Dialogue,
         credentials: Credentials,
         greeting: Greeting,
         capabilities: Capabilities | None,
-    ) -> Capabilities | None:
-        settings, endpoint = self._settings, self._settings.endpoint
+    ) -> Login:
+        endpoint = self._settings.endpoint
         facts = LinkFacts(
             host=endpoint.host,
             port=endpoint.port,
             binding=channel_binding(dialogue.link.tls),
             offered=capabilities.sasl_mechanisms if capabilities else frozenset(),
         )
-        login = Login(dialogue, credentials, settings.method, greeting, capabilities, facts)
+        return Login(dialogue, credentials, self._settings.method, greeting, capabilities, facts)
+
+    async def _log_in(self, login: Login, opening: Opening) -> Capabilities | None:
+        capabilities = login.capabilities
+        opening.method = login.chosen.value.upper()
         verdict = await login.attempt()
         if not verdict.reply.ok:
             raise self._login_refused(verdict, capabilities)
         if capabilities is not None:
             # RFC 2449 s.5: they may differ after login. Not fatal if refused now.
-            after = _capabilities(await dialogue.command(Capa()))
+            after = _capabilities(await login.dialogue.command(Capa()))
             capabilities = after or capabilities
+            opening.offers[Moment.LOGGED_IN] = capabilities.offers
         return capabilities
 
     def _login_refused(self, verdict: Verdict, capabilities: Capabilities | None) -> MaildropError:

@@ -60,7 +60,7 @@ class Login:
             LoginUnavailableError: the method needs what the server does not have.
             ProtocolError, TransportError: the session died.
         """
-        method = self._method()
+        method = self.chosen
         if method is LoginMethod.USER:
             return Verdict(await self._user_pass())
         if method is LoginMethod.APOP:
@@ -69,7 +69,9 @@ class Login:
             return Verdict(await self._rpop())
         return await self._sasl(method)
 
-    def _method(self) -> LoginMethod:
+    @property
+    def chosen(self) -> LoginMethod:
+        """The way that will be used."""
         if self.method is not LoginMethod.AUTO:
             return self.method
         return choose_method(

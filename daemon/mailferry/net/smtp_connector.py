@@ -14,6 +14,7 @@ from mailferry.net.channel_binding import channel_binding
 from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.link import connect
+from mailferry.net.opening import Opening, Stage
 from mailferry.net.smtp_session import Answer, SmtpSession, unexpected
 from mailferry.net.trace import Trace, no_trace
 from mailferry.policy.classify import hop_failure
@@ -56,8 +57,8 @@ class SmtpConnector:
         self._settings = settings
         self._trace = trace
 
-    async def open(self) -> SmtpSession:
-        """Return a session that is ready for transactions.
+    async def open(self, opening: Opening | None = None) -> SmtpSession:
+        """Return a session that is ready for transactions; what is learned is noted in `opening`.
 
         Raises:
             TransportError: no connection, no TLS.
@@ -66,8 +67,11 @@ class SmtpConnector:
             SecretError: the password could not be read.
         """
         settings = self._settings
-        link = await connect(settings.endpoint)
         mask = SecretMask()
+        opening = opening or Opening(reads_certificates=False)
+        opening.begin(mask.text)
+        link = await connect(settings.endpoint)
+        opening.connected(link)
         trace = mask.trace(self._trace())
         core = SmtpConnection(
             use_pipelining=settings.pipelining,
@@ -76,45 +80,52 @@ class SmtpConnector:
         )
         session = SmtpSession(link, core, final_timeout_seconds=settings.final_timeout_seconds)
         try:
-            await self._greet(session)
-            await self._hello(session)
+            await self._greet(session, opening)
+            await self._hello(session, opening)
             if settings.endpoint.tls is TlsMode.STARTTLS:
-                await self._start_tls(session)
+                await self._start_tls(session, opening)
             if settings.credentials is not None:
-                await self._log_in(session, mask.watching(settings.credentials))
+                opening.stage = Stage.LOGIN
+                await self._log_in(session, mask.watching(settings.credentials), opening)
         except BaseException as error:  # a cancelled opening must not leave a socket behind either
             link.close()
             mask.scrub(error)
             raise
+        opening.stage = Stage.READY
         return session
 
-    async def _greet(self, session: SmtpSession) -> None:
+    async def _greet(self, session: SmtpSession, opening: Opening) -> None:
         greeting = await session.greeting()
+        opening.greeting = str(greeting.reply)
         if not greeting.reply.positive:
             raise hop_failure("greeting", greeting.reply)
 
-    async def _hello(self, session: SmtpSession) -> None:
+    async def _hello(self, session: SmtpSession, opening: Opening) -> None:
+        opening.stage = Stage.CAPABILITIES
         reply = await _reply(session, Ehlo(self._settings.helo_name))
         if reply.permanent and not session.core.closing:  # RFC 5321 s.4.1.4: then try HELO
             reply = await _reply(session, Helo(self._settings.helo_name))
         if not reply.positive:
             raise hop_failure("ehlo", reply)
+        opening.offered(session.features.keywords)
 
-    async def _start_tls(self, session: SmtpSession) -> None:
+    async def _start_tls(self, session: SmtpSession, opening: Opening) -> None:
         endpoint = self._settings.endpoint
         if not session.features.starttls:
             raise TlsError(
                 f"{endpoint}: the server does not offer STARTTLS; nothing was sent. "
                 'Use tls = "implicit" (465), or tls = "none" if that is what you want'
             )
+        opening.stage = Stage.TLS
         reply = await _reply(session, StartTls())
         if not reply.positive:
             raise hop_failure("starttls", reply)
         await session.link.start_tls()
         session.core.tls_established()
-        await self._hello(session)
+        opening.secured(session.link)
+        await self._hello(session, opening)
 
-    async def _log_in(self, session: SmtpSession, credentials: Credentials) -> None:
+    async def _log_in(self, session: SmtpSession, credentials: Credentials, opening: Opening) -> None:
         facts = LinkFacts(
             host=self._settings.endpoint.host,
             port=self._settings.endpoint.port,
@@ -122,6 +133,7 @@ class SmtpConnector:
             offered=session.features.auth_mechanisms,
         )
         name = self._mechanism_name(session, credentials, facts)
+        opening.method = name
         mechanism = await credentials.mechanism(name, facts)
         require_protection(
             mechanism, protected=session.link.protected, allow_cleartext=self._settings.allow_cleartext

@@ -158,6 +158,11 @@ class Capabilities:
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
+    def offers(self) -> dict[str, str]:
+        """Each keyword with its arguments as one text, to be shown."""
+        return {keyword: " ".join(arguments) for keyword, arguments in self.keywords.items()}
+
+    @property
     def has_top(self) -> bool:
         """Whether TOP is offered."""
         return "TOP" in self.keywords
