@@ -217,12 +217,87 @@ class CleartextRefusedError(MaildropError):
     """The link is not protected and the configuration does not allow a password on it."""
 
 
-class HopError(MailferryError):
+@dataclass(frozen=True, slots=True)
+class RefusedReply:
+    """What an SMTP or LMTP server answered instead of doing as it was asked.
+
+    Attributes:
+        verb: what was refused, as "RCPT"; empty for the greeting, "DATA" also for the content itself.
+        code: the reply code, three digits.
+        enhanced_status: as "5.1.1" (RFC 3463); None if there was none, or it contradicts the code.
+        text: the rest, its lines joined with " / ", safe to print.
+    """
+
+    verb: str
+    code: int
+    enhanced_status: str | None
+    text: str
+
+
+class SmtpRefusedError(MailferryError):
+    """An SMTP or LMTP server said no; `refused` is what it said, None if it was not even asked."""
+
+    def __init__(self, message: str = "", *, refused: RefusedReply | None = None) -> None:
+        self.refused = refused
+        super().__init__(message)
+
+
+class HopError(SmtpRefusedError):
     """The next hop refused the session, not a message: greeting, EHLO, STARTTLS, AUTH."""
+
+
+class HopGreetingRefusedError(HopError):
+    """The next hop's first words were a refusal (RFC 5321 s.3.1)."""
+
+
+class HeloRefusedError(HopError):
+    """EHLO, and HELO after it, or LHLO was refused."""
+
+
+class StartTlsRefusedError(HopError, TlsError):
+    """STARTTLS was refused; a server that does not offer it is a plain `TlsError`."""
 
 
 class HopAuthenticationError(HopError):
     """The next hop refused our credentials."""
+
+
+class HopLoginUnavailableError(HopError):
+    """The next hop could not check our credentials, or does not know the way that was tried."""
+
+
+class HopClosedError(HopError):
+    """The next hop has ended the session with 421, asked for something or not (RFC 5321 s.3.8)."""
+
+
+class SenderRefusedError(SmtpRefusedError):
+    """MAIL was refused."""
+
+
+class RecipientRefusedError(SmtpRefusedError):
+    """One recipient was refused, by the reply to RCPT or, with LMTP, by the one after the content."""
+
+    def __init__(
+        self, message: str = "", recipient: str = "", *, refused: RefusedReply | None = None
+    ) -> None:
+        self.recipient = recipient
+        super().__init__(message, refused=refused)
+
+
+class RecipientsRefusedError(SmtpRefusedError):
+    """Every recipient was refused, each with a reply of its own; `refused` is that of the first."""
+
+    def __init__(self, refusals: Sequence[RecipientRefusedError]) -> None:
+        self.refusals = tuple(refusals)
+        super().__init__("; ".join(str(each) for each in refusals), refused=refusals[0].refused)
+
+
+class DataRefusedError(SmtpRefusedError):
+    """DATA, BDAT or the content was refused."""
+
+
+class SmtpCommandRefusedError(SmtpRefusedError):
+    """Any other command was refused, as VRFY or EXPN; `refused.verb` says which."""
 
 
 class EtrnNotOfferedError(HopError):

@@ -12,8 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mailferry.errors import LocalProtocolError, MaildropError, RemoteProtocolError, StlsRefusedError
-from mailferry.net.trace import Direction, Trace, no_trace
+from mailferry.errors import (
+    LocalProtocolError,
+    MaildropError,
+    RemoteProtocolError,
+    SmtpRefusedError,
+    StlsRefusedError,
+)
+from mailferry.net.trace import Direction, Trace, no_trace, switch_of
 from mailferry.protocol.sasl import create_mechanism, takes_no_secret, takes_token
 from mailferry.protocol.sasl_exchange import NOTHING_KNOWN, LinkFacts, Mechanism
 
@@ -103,13 +109,7 @@ class SecretMask:
 
     def trace(self, trace: Trace) -> Trace:
         """Return a trace that shows no secret."""
-        if trace is no_trace:
-            return no_trace
-
-        def masked(direction: Direction, text: str) -> None:
-            trace(direction, self.text(text))
-
-        return masked
+        return no_trace if trace is no_trace else _MaskedTrace(self, trace)
 
     def text(self, text: str) -> str:
         """Return the text without secrets, in whatever form they were sent."""
@@ -128,6 +128,8 @@ class SecretMask:
                 error.line = self.text(error.line.decode("latin-1")).encode("latin-1")
             if isinstance(error, MaildropError | StlsRefusedError) and error.refused is not None:
                 error.refused = replace(error.refused, text=self.text(error.refused.text))
+            if isinstance(error, SmtpRefusedError) and error.refused is not None:
+                error.refused = replace(error.refused, text=self.text(error.refused.text))
             error = error.__cause__ or error.__context__
 
     def _watched(self, read: Callable[[], str]) -> Callable[[], str]:
@@ -137,6 +139,21 @@ class SecretMask:
             return secret
 
         return watched
+
+
+class _MaskedTrace:
+    """A session's trace without its secrets, on and off with the one behind it."""
+
+    __slots__ = ("_mask", "_trace", "switch")
+
+    def __init__(self, mask: SecretMask, trace: Trace) -> None:
+        self._mask = mask
+        self._trace = trace
+        self.switch = switch_of(trace)
+
+    def __call__(self, direction: Direction, text: str) -> None:
+        """Pass a line on."""
+        self._trace(direction, self._mask.text(text))
 
 
 def _forms(secret: str) -> list[str]:

@@ -13,12 +13,14 @@ from collections.abc import Callable
 
 from mailferry.errors import MailferryError, ProtocolError, RemoteProtocolError, TransportError
 from mailferry.net.link import Link
+from mailferry.net.smtp_refusals import command_refused, session_closed, transaction_error
 from mailferry.protocol.smtp import (
     Awaiting,
     Event,
     Greeting,
     SmtpConnection,
     SmtpFeatures,
+    SmtpReply,
     Transaction,
     TransactionFinished,
 )
@@ -100,6 +102,41 @@ class SmtpSession:
         self._answer = self._loop.create_future()
         self._flush(timeout_seconds)
         return await self._answer
+
+    async def perform(self, command: Command) -> SmtpReply:
+        """Send one command and return its 2yz; `protocol.smtp_by_hand` makes commands of lines.
+
+        Raises:
+            SmtpRefusedError: 4yz or 5yz; MAIL, RCPT, EHLO and 421 have classes of their own.
+            LocalProtocolError: not legal now, or it cannot be sent; the session lives on.
+            ProtocolError, TransportError: the session died.
+        """
+        closing = self.core.closing_reply
+        if self.failure is None and closing is not None:  # RFC 5321 s.3.8: a 421 that came unasked
+            raise session_closed(closing)
+        answer = await self.ask(command)
+        if not isinstance(answer, Replied):
+            raise unexpected(answer)
+        if not answer.reply.positive:
+            raise command_refused(command.verb, answer.reply)
+        return answer.reply
+
+    async def deliver(self, transaction: Transaction) -> TransactionFinished:
+        """Send one message and return what became of it; at least one recipient has it.
+
+        Raises:
+            SenderRefusedError, RecipientsRefusedError, DataRefusedError: nobody has it.
+            LocalProtocolError: an address cannot be written; the session lives on.
+            HopClosedError, ProtocolError, TransportError: the session ended before; `TransactionFinished`
+                is lost, and the message may have been taken over if its end had been sent.
+        """
+        ended: asyncio.Future[TransactionFinished] = self._loop.create_future()
+        self.begin(transaction, lambda finished: None if ended.done() else ended.set_result(finished))
+        finished = await ended
+        error = transaction_error(finished, self.failure)
+        if error is not None:
+            raise error
+        return finished
 
     async def quit(self) -> None:
         """End the session in good order; never raises, never takes long."""

@@ -15,7 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from mailferry.errors import HopAuthenticationError, HopError
+from mailferry.errors import (
+    HeloRefusedError,
+    HopAuthenticationError,
+    HopError,
+    HopGreetingRefusedError,
+    HopLoginUnavailableError,
+    RefusedReply,
+    StartTlsRefusedError,
+)
 from mailferry.model import Deferred, Delivered, DeliveryReport, Outcome, PermanentFailure, Scope
 from mailferry.protocol.smtp_replies import SmtpReply
 from mailferry.protocol.smtp_transaction import TransactionFinished
@@ -33,6 +41,12 @@ _NO_SUCH_RECIPIENT_CODES = frozenset({550, 551, 553, 556})
 _MAX_NAMED = 3
 
 _STAGE_NAMES = {"greeting": "greeting", "ehlo": "EHLO", "starttls": "STARTTLS", "auth": "AUTH"}
+_STAGE_ERRORS: dict[str, type[HopError]] = {
+    "greeting": HopGreetingRefusedError,
+    "ehlo": HeloRefusedError,
+    "starttls": StartTlsRefusedError,
+    "auth": HopLoginUnavailableError,
+}
 _ADVICE = {
     "greeting": "the server takes no mail from us now; if this stays, ask its operator",
     "ehlo": "check the host name that we give in EHLO",
@@ -66,9 +80,11 @@ def classify_transaction(finished: TransactionFinished) -> DeliveryReport:
 
 def hop_failure(stage: HopStage, reply: SmtpReply) -> HopError:
     """Return the error for a session that a reply ended before any message."""
+    name = _STAGE_NAMES[stage]
+    said = RefusedReply("" if stage == "greeting" else name, reply.code, reply.enhanced_status, reply.text)
     if stage == "auth" and _refuses_credentials(reply):
-        return HopAuthenticationError(f"{_reason('AUTH', reply)} ({_CREDENTIAL_ADVICE})")
-    return HopError(f"{_reason(_STAGE_NAMES[stage], reply)} ({_ADVICE[stage]})")
+        return HopAuthenticationError(f"{_reason(name, reply)} ({_CREDENTIAL_ADVICE})", refused=said)
+    return _STAGE_ERRORS[stage](f"{_reason(name, reply)} ({_ADVICE[stage]})", refused=said)
 
 
 # -- stages ------------------------------------------------------------------

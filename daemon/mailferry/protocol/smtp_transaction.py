@@ -78,7 +78,11 @@ class TransactionFinished:
         data_reply: the reply to DATA when that was refused, otherwise to the end of the data. Believe it
             only together with the others: a server may say yes to data that it has no recipient for.
         content_sent: the final dot, or BDAT LAST with its content, was handed to the transport.
-        in_doubt: `content_sent`, the server could have accepted it, and its word never came.
+        in_doubt: `content_sent`, the server could have accepted it, and its word never came; with LMTP
+            also when the word on some of the recipients is missing.
+        final_replies: with LMTP what was said of the content for each recipient (RFC 2033 s.4.2), None
+            for those that RCPT had refused; None altogether with SMTP. `data_reply` is then the last
+            of them, and None until all have come.
     """
 
     transaction: Transaction
@@ -87,6 +91,25 @@ class TransactionFinished:
     data_reply: SmtpReply | None
     content_sent: bool
     in_doubt: bool
+    final_replies: tuple[SmtpReply | None, ...] | None = None
+
+    @property
+    def recipient_verdicts(self) -> tuple[SmtpReply | None, ...]:
+        """The last word on each recipient alone: of RCPT, or of LMTP after the content; None where it is missing."""
+        if self.final_replies is None:
+            return self.recipient_replies
+        pairs = zip(self.recipient_replies, self.final_replies, strict=True)
+        return tuple(final if rcpt is not None and rcpt.positive else rcpt for rcpt, final in pairs)
+
+    @property
+    def accepted_recipients(self) -> tuple[str, ...]:
+        """Those for whom the server has taken the message over."""
+        sender, data = self.sender_reply, self.data_reply
+        by_all = self.final_replies is not None or (data is not None and data.positive)
+        if not self.content_sent or sender is None or not sender.positive or not by_all:
+            return ()
+        verdicts = zip(self.transaction.recipients, self.recipient_verdicts, strict=True)
+        return tuple(recipient for recipient, reply in verdicts if reply is not None and reply.positive)
 
 
 @dataclass(frozen=True, slots=True)

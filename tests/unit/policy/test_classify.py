@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from mailferry.errors import HopAuthenticationError, HopError
+from mailferry.errors import (
+    HeloRefusedError,
+    HopAuthenticationError,
+    HopError,
+    HopGreetingRefusedError,
+    HopLoginUnavailableError,
+    RefusedReply,
+    StartTlsRefusedError,
+)
 from mailferry.model import Deferred, Delivered, DeliveryReport, Outcome, PermanentFailure, Scope
 from mailferry.policy.classify import HopStage, classify_transaction, hop_failure
 from mailferry.protocol.smtp_replies import SmtpReply, make_reply
@@ -352,19 +360,19 @@ def test_reasons_name_a_few_recipients_only() -> None:
         ("auth", "538", HopAuthenticationError),
         ("auth", "432", HopAuthenticationError),
         ("auth", "550 5.7.8 wrong", HopAuthenticationError),
-        ("auth", "454 4.7.0 later", HopError),
-        ("auth", "421", HopError),
-        ("auth", "504 5.5.4 unknown mechanism", HopError),
-        ("auth", "500 5.5.1 what?", HopError),
+        ("auth", "454 4.7.0 later", HopLoginUnavailableError),
+        ("auth", "421", HopLoginUnavailableError),
+        ("auth", "504 5.5.4 unknown mechanism", HopLoginUnavailableError),
+        ("auth", "500 5.5.1 what?", HopLoginUnavailableError),
         ("auth", "554 5.7.1 no", HopAuthenticationError),
         ("auth", "535 5.7.30 basic authentication is off", HopAuthenticationError),
         ("auth", "550 5.7.30 basic authentication is off", HopAuthenticationError),
         ("auth", "451 4.7.12 another password first", HopAuthenticationError),
-        ("auth", "450 4.7.0 later", HopError),
-        ("ehlo", "535", HopError),
-        ("greeting", "554 go away", HopError),
-        ("ehlo", "550 who", HopError),
-        ("starttls", "454 not now", HopError),
+        ("auth", "450 4.7.0 later", HopLoginUnavailableError),
+        ("ehlo", "535", HeloRefusedError),
+        ("greeting", "554 go away", HopGreetingRefusedError),
+        ("ehlo", "550 who", HeloRefusedError),
+        ("starttls", "454 not now", StartTlsRefusedError),
     ],
 )
 def test_hop_failures(stage: HopStage, words: str, kind: type[HopError]) -> None:
@@ -374,6 +382,8 @@ def test_hop_failures(stage: HopStage, words: str, kind: type[HopError]) -> None
     error = hop_failure(stage, said)
 
     assert type(error) is kind
+    verb = "" if stage == "greeting" else stage.upper()
+    assert error.refused == RefusedReply(verb, said.code, said.enhanced_status, said.text)
     assert {"auth": "AUTH", "ehlo": "EHLO", "starttls": "STARTTLS"}.get(stage, stage) + ": " + words in str(
         error
     )
