@@ -116,6 +116,10 @@ class DaemonSettings(Table):
         None,
         description="Unix socket for the commands that talk to the daemon; unset: `control.sock` in `RUNTIME_DIRECTORY` or `state_dir`.",
     )
+    watch_config: Flag = Field(
+        False,
+        description="Look every few seconds whether the configuration's files have changed, and reload them then.",
+    )
     trace: Flag = Field(
         False,
         description="Log every line of every dialogue; passwords and mail are masked, addresses are not.",

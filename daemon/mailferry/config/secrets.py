@@ -279,6 +279,11 @@ class Secret:
         except SecretError as error:
             raise SecretError(f"{self.place} {error}") from None
 
+    @property
+    def file(self) -> Path | None:
+        """The file that it lies in, if it lies in one."""
+        return self._source.path if isinstance(self._source, _FileSource) else None
+
     def changed_at(self) -> float | None:
         """Return when its file was last written to, in seconds since the epoch; None if that cannot be told."""
         return self._source.changed_at()
