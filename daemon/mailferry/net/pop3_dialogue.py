@@ -20,7 +20,7 @@ from mailferry.errors import (
     TransportError,
 )
 from mailferry.net.link import LEAST_RATE_OCTETS_PER_SECOND, Link
-from mailferry.net.trace import Trace, no_trace, octets_note
+from mailferry.net.trace import Trace, no_trace, octets_note, switch_of
 from mailferry.protocol.framing import BodySink
 from mailferry.protocol.pop3 import Continuation, Event, Greeting, Pop3Connection, Pop3Limits, Reply
 from mailferry.protocol.pop3_commands import Capa, Command
@@ -59,6 +59,7 @@ class Pop3Dialogue:
         """Set by the owner once the server has offered it."""
         self._link = link
         self._trace = trace
+        self._traced = switch_of(trace)
         self._loop = asyncio.get_running_loop()
         self._greeting: asyncio.Future[Greeting] = self._loop.create_future()
         self._waiting: deque[tuple[Command, Done]] = deque()
@@ -128,7 +129,8 @@ class Pop3Dialogue:
             TlsError: the handshake failed.
             RemoteProtocolError: the server sent octets before the handshake.
         """
-        self._trace("note", "TLS handshake")
+        if self._traced.on:
+            self._trace("note", "TLS handshake")
         try:
             await self._link.start_tls()
             self.core.tls_established()
@@ -147,7 +149,8 @@ class Pop3Dialogue:
         if self.failure is None:
             # Its traceback would keep this session, and what is buffered, until the next collection.
             self.failure = error.with_traceback(None)
-            self._trace("note", f"session ended: {error}")
+            if self._traced.on:
+                self._trace("note", f"session ended: {error}")
             self._link.close()
             self._abandon()
         return self.failure
@@ -235,7 +238,8 @@ class Pop3Dialogue:
             command, done = self._waiting.popleft()
             self._on_wire.append(done)
             octets.append(self.core.send(command))
-            self._trace("send", command.trace)
+            if self._traced.on:
+                self._trace("send", command.trace)
         return octets
 
     def _may_send(self) -> bool:
@@ -257,7 +261,7 @@ class Pop3Dialogue:
             self._loop.call_soon(done, None)
 
     def _trace_event(self, event: Event) -> None:
-        if self._trace is no_trace:
+        if not self._traced.on:
             return
         if isinstance(event, Continuation):
             self._trace("reply", "+ " + octets_note(len(event.challenge)))

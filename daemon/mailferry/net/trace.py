@@ -6,16 +6,9 @@ told as a count of octets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from mailferry.protocol.tracing import Direction, Trace, TraceSwitch, no_trace, switch_of
 
-Direction = Literal["send", "reply", "note"]
-Trace = Callable[[Direction, str], None]
-"""Takes one line of the dialogue."""
-
-
-def no_trace(_direction: Direction, _text: str) -> None:
-    """Trace nothing."""
+__all__ = ["Direction", "Trace", "TraceSwitch", "no_trace", "octets_note", "switch_of"]
 
 
 def octets_note(octets: int) -> str:

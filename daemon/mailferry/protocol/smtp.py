@@ -59,7 +59,7 @@ from mailferry.protocol.smtp_commands import (
 )
 from mailferry.protocol.smtp_dialogue import Dialogue
 from mailferry.protocol.smtp_features import SmtpFeatures, parse_features
-from mailferry.protocol.smtp_pipeline import Awaiting, Order, Pipeline, Trace
+from mailferry.protocol.smtp_pipeline import Awaiting, Order, Pipeline
 from mailferry.protocol.smtp_replies import ReplyParser, SmtpLimits, SmtpReply
 from mailferry.protocol.smtp_states import MOVES, Move, SmtpState
 from mailferry.protocol.smtp_transaction import (
@@ -71,6 +71,7 @@ from mailferry.protocol.smtp_transaction import (
     TransactionFinished,
     dot_stuff,
 )
+from mailferry.protocol.tracing import Trace, switch_of
 
 __all__ = [
     "Awaiting",
@@ -126,6 +127,7 @@ class SmtpConnection:
         self._use_pipelining = use_pipelining
         self._use_chunking = use_chunking
         self._trace = trace
+        self._traced = switch_of(trace)
         self._parser = ReplyParser(limits)
         self._pipeline = Pipeline(trace)
         self._events: list[Event] = []
@@ -290,7 +292,7 @@ class SmtpConnection:
         self._refuse_before_tls()
         for reply in self._parser.feed(data):
             self._refuse_before_tls()
-            if self._trace is not None:
+            if self._trace is not None and self._traced.on:
                 self._show(reply, self._trace)
             self._take(reply)
             if self.state is SmtpState.CLOSED:

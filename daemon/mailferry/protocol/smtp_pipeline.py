@@ -16,15 +16,13 @@ from typing import Literal
 from mailferry.protocol.smtp_commands import Command
 from mailferry.protocol.smtp_replies import SmtpReply
 from mailferry.protocol.smtp_transaction import TransactionRun
+from mailferry.protocol.tracing import Trace, switch_of
 
 DRAIN_OCTETS = 256 * 1024
 """How much of a stream is written at a time; what is in memory anyway is written as a whole."""
 
 Awaiting = Literal["", "greeting", "ehlo", "mail", "rcpt", "data", "final", "command"]
 """What is being waited for, named so that RFC 5321 s.4.5.3.2 gives the deadline."""
-
-Trace = Callable[[Literal["send", "reply", "note"], str], None]
-"""Is told every line of the dialogue, secrets and content masked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +74,17 @@ class _Stream:
 class Pipeline:
     """The queues of one session."""
 
-    __slots__ = ("_behind", "_carried", "_out", "_sent", "_stream", "_trace", "_waiting", "overlapping")
+    __slots__ = (
+        "_behind",
+        "_carried",
+        "_out",
+        "_sent",
+        "_stream",
+        "_trace",
+        "_traced",
+        "_waiting",
+        "overlapping",
+    )
 
     def __init__(self, trace: Trace | None) -> None:
         self.overlapping = False
@@ -87,6 +95,7 @@ class Pipeline:
         self._behind: list[bytes] = []
         self._carried: list[TransactionRun] = []
         self._trace = trace
+        self._traced = switch_of(trace)
 
     @property
     def idle(self) -> bool:
@@ -110,7 +119,7 @@ class Pipeline:
             order = waiting.popleft()
             self._sent.append(order)
             lines.append(order.line)
-            if self._trace is not None:
+            if self._trace is not None and self._traced.on:
                 self._show(order, self._trace)
             if order.run is not None:
                 order.run.outstanding += 1
