@@ -142,7 +142,7 @@ def judge(reply: SmtpReply, *, protected: bool, logged_in: bool) -> EtrnAnswer:
         protected: whether TLS was in force.
         logged_in: whether AUTH had succeeded.
     """
-    if reply.code in _WANTS_MORE and (missing := _missing(reply, protected, logged_in)) is not None:
+    if (missing := missing_first(reply, protected=protected, logged_in=logged_in)) is not None:
         return missing
     if reply.code == 253:  # RFC 1985 s.5.3: the only one that tells a number
         number = pending_messages(reply.text)
@@ -154,8 +154,10 @@ def judge(reply: SmtpReply, *, protected: bool, logged_in: bool) -> EtrnAnswer:
     return answer or EtrnAnswer(EtrnResult.PROTOCOL_ERROR)
 
 
-def _missing(reply: SmtpReply, protected: bool, logged_in: bool) -> EtrnAnswer | None:
-    """Tell which of TLS and login the server misses; None when we gave it both."""
+def missing_first(reply: SmtpReply, *, protected: bool, logged_in: bool) -> EtrnAnswer | None:
+    """Tell which of TLS and login the server misses; None when we gave it both, or it misses neither."""
+    if reply.code not in _WANTS_MORE:
+        return None
     words = reply.text.upper()
     names_tls = reply.code == 538 or "TLS" in words or "ENCRYPT" in words
     if not protected and (names_tls or logged_in):
