@@ -22,20 +22,24 @@ def make_destination(
     """Return what delivers to a destination; nothing is opened before its first message."""
     if isinstance(settings, MaildirDestinationSettings):
         return MaildirDestination(name, settings.path)
-    smtp = SmtpSettings(
+    return SmtpDestination(
+        name,
+        SmtpConnector(smtp_settings(settings, making.hostname), making.tracer(f"destination.{name}")),
+        Envelope(settings.sender, tuple(settings.recipients), making.hostname),
+        SmtpLimits(settings.max_sessions, settings.messages_per_session),
+        making.spool,
+    )
+
+
+def smtp_settings(settings: SmtpDestinationSettings, hostname: str) -> SmtpSettings:
+    """Return how to reach and use the server of a destination."""
+    return SmtpSettings(
         endpoint=endpoint_of(settings),
-        helo_name=making.hostname,
+        helo_name=hostname,
         credentials=credentials_of(settings),
         method=LoginMethod(settings.auth),
         allow_cleartext=settings.cleartext_allowed,
         final_timeout_seconds=settings.final_timeout,
         pipelining=settings.pipelining,
         chunking=settings.chunking,
-    )
-    return SmtpDestination(
-        name,
-        SmtpConnector(smtp, making.tracer(f"destination.{name}")),
-        Envelope(settings.sender, tuple(settings.recipients), making.hostname),
-        SmtpLimits(settings.max_sessions, settings.messages_per_session),
-        making.spool,
     )

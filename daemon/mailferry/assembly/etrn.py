@@ -56,19 +56,23 @@ def etrn_policy(name: str, settings: EtrnSettings, receiver: ReceiverSettings) -
 def etrn_server(name: str, settings: Settings, hostname: str, tracer: Tracer) -> EtrnServer:
     """Return a server that is configured, with its connector and our own listener."""
     etrn = settings.etrn[name]
-    smtp = SmtpSettings(
+    where = split_listen(etrn.check_listener or "")
+    return EtrnServer(
+        etrn_policy(name, etrn, settings.receiver),
+        SmtpEtrnConnector(etrn_smtp_settings(etrn, hostname), tracer(f"etrn.{name}")),
+        SmtpListener(*where) if where is not None else None,
+    )
+
+
+def etrn_smtp_settings(etrn: EtrnSettings, hostname: str) -> SmtpSettings:
+    """Return how to reach the server of an `[etrn.NAME]` table."""
+    return SmtpSettings(
         endpoint=endpoint_of(etrn),
         helo_name=etrn.helo_name or hostname,
         credentials=credentials_of(etrn),
         method=LoginMethod(etrn.auth),
         allow_cleartext=etrn.cleartext_allowed,
         pipelining=False,
-    )
-    where = split_listen(etrn.check_listener or "")
-    return EtrnServer(
-        etrn_policy(name, etrn, settings.receiver),
-        SmtpEtrnConnector(smtp, tracer(f"etrn.{name}")),
-        SmtpListener(*where) if where is not None else None,
     )
 
 

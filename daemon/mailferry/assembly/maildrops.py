@@ -7,7 +7,7 @@ from mailferry.assembly.making import Making
 from mailferry.config.models import MaildropSettings
 from mailferry.model import DestinationName, MaildropName
 from mailferry.net.credentials import LoginMethod
-from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
+from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings, SinkMaker
 from mailferry.policy.plan import Oversize, Rejected, Retention
 from mailferry.runtime.schedule import Timetable
 from mailferry.runtime.turn import Maildrop
@@ -31,18 +31,21 @@ def make_maildrop(name: MaildropName, settings: MaildropSettings, making: Making
         max_hops=settings.max_hops,
         by_host=making.hostname,
     )
-    credentials = credentials_of(settings)
-    assert credentials is not None  # a maildrop's username is required
-    pop3 = Pop3Settings(
+    connector = Pop3Connector(pop3_settings(settings, making.spool), making.tracer(f"maildrop.{name}"))
+    return Maildrop(policy, connector)
+
+
+def pop3_settings(settings: MaildropSettings, spool: SinkMaker) -> Pop3Settings:
+    """Return how to reach and use a maildrop; what is too large for memory goes to `spool`."""
+    return Pop3Settings(
         endpoint=endpoint_of(settings),
-        credentials=credentials,
+        credentials=credentials_of(settings),
         method=LoginMethod(settings.auth),
         allow_cleartext=settings.allow_cleartext,
         pipelining=settings.pipelining,
         message_limit_octets=settings.max_size + settings.max_size // 8 + _REPLY_OVERHEAD_OCTETS,
-        spool=making.spool,
+        spool=spool,
     )
-    return Maildrop(policy, Pop3Connector(pop3, making.tracer(f"maildrop.{name}")))
 
 
 def timetable_of(settings: MaildropSettings) -> Timetable:
