@@ -34,13 +34,12 @@ from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import SystemClock, steady_seconds
-from mailferry.runtime.etrn_turns import EtrnServer
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Turns
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import Surroundings
-from mailferry.services.etrn import ArrivalWatch
+from mailferry.services.etrn import ArrivalWatch, EtrnServer
 from mailferry.services.notice import STANDING_NAME, NoticePolicy, NoticeService
 from mailferry.services.notice_board import NoticeBoard
 from mailferry.services.poll import PollReport

@@ -301,7 +301,7 @@ class SmtpCommandRefusedError(SmtpRefusedError):
 
 
 class EtrnNotOfferedError(HopError):
-    """The server does not say in EHLO that it knows ETRN (RFC 1985 s.3), so it was not asked."""
+    """The server does not say in EHLO that it knows ETRN (RFC 1985 s.3), or ATRN, so it was not asked."""
 
 
 class QuarantineError(MailferryError):

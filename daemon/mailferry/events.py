@@ -9,7 +9,7 @@ detail.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -138,6 +138,10 @@ class PollFinished(Event):
     waiting: int = 0
     """Messages on the server that still have a destination to reach."""
     maildrop_octets: int = 0
+    oldest_waiting_at: float = 0.0
+    """When the first of them was first tried that still waits; 0 when none that was tried does."""
+    login_delay_seconds: float = 0.0
+    """The pause that the server wants between logins (LOGIN-DELAY, RFC 2449 s.6.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,8 @@ class MessageEvent(Event):
     sender: str
     recipient: str
     subject: str
+    message_id: str = field(default="", kw_only=True)
+    """Our own name for the message, the same in all its events and behind `id` in the Received field that we add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +239,8 @@ class MessageRelayed(MessageEvent):
     receipt: str
     age_seconds: float
     """From the fetch to the acceptance."""
+    known_seconds: float = 0.0
+    """From the first attempt at the message to the acceptance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +396,42 @@ class RouteResumed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionFailed(Event):
+    """A session with a next hop could not be had; what that means for its route is told by `route.*`."""
+
+    name: ClassVar[str] = "session.failed"
+    level: ClassVar[Level] = "debug"
+    destination: str
+    result: str
+    """See `SessionFailure`."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSeen(Event):
+    """A peer showed its certificates; told for each session under TLS."""
+
+    name: ClassVar[str] = "certificate.seen"
+    level: ClassVar[Level] = "debug"
+    peer: Literal["maildrop", "destination", "etrn", "receiver"]
+    peer_name: str
+    expires_at: float
+    """When the first certificate of the chain ends, as the peer sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRead(Event):
+    """An OAuth 2.0 access token was read for a login; only its end is told, where it tells one (a JWT's `exp`)."""
+
+    name: ClassVar[str] = "token.read"
+    level: ClassVar[Level] = "debug"
+    peer: Literal["maildrop", "destination", "etrn"]
+    peer_name: str
+    expires_at: float
+    """0 when the token does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class EtrnAnswered(Event):
     """A server answered an ETRN request, whatever it said."""
 
@@ -399,6 +443,26 @@ class EtrnAnswered(Event):
     reply: str
     pending: int = 0
     """Messages that the server said it would send; 0 when it told no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtrnMailTaken(Event):
+    """A connection that had turned round (ATRN) has ended; how many messages came over it."""
+
+    name: ClassVar[str] = "etrn.mail_taken"
+    etrn: str
+    nodes: tuple[str, ...]
+    accepted: int
+    """Messages that every destination has."""
+    deferred: int
+    """Messages that the provider was asked to keep, and to send again."""
+    rejected: int
+    """Messages that were refused for good."""
+    refusals: int
+    """Commands and recipients that were refused, as for domains that nobody asked for."""
+    seconds: float
+    error: str = ""
+    """Why it ended before the provider said that it had no more; empty when it did say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,6 +593,53 @@ class EtrnMailCame(Event):
     name: ClassVar[str] = "etrn.mail_came"
     etrn: str
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverStarted(Event):
+    """The embedded SMTP server listens."""
+
+    name: ClassVar[str] = "receiver.started"
+    address: str
+    port: int
+    domains: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverStopped(Event):
+    """The embedded SMTP server has stopped; `clean` when every session could be finished."""
+
+    name: ClassVar[str] = "receiver.stopped"
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverMessageReceived(Event):
+    """A message came in by SMTP and was answered with `reply`."""
+
+    name: ClassVar[str] = "receiver.message_received"
+    session_id: str
+    client: str
+    size_octets: int
+    recipients: int
+    result: str
+    """`accepted`, `known` (accepted before), `deferred` or `rejected`."""
+    reply: str
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverRefused(Event):
+    """A client was refused a session, an address or a command; at most 60 lines a minute for each client."""
+
+    name: ClassVar[str] = "receiver.refused"
+    origin: str
+    """`receiver`, or the name in `[etrn]` of the server whose connection turned round."""
+    session_id: str
+    client: str
+    what: str
+    """`session`, `sender`, `recipient`, `content`, `syntax` or `silent`."""
+    reply: str
 
 
 @dataclass(frozen=True, slots=True)

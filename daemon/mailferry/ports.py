@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mailferry.errors import MailferryError
 from mailferry.events import Event
 from mailferry.model import (
     Content,
@@ -22,6 +23,7 @@ from mailferry.model import (
     ListedMessage,
     MaildropName,
     MessageRecord,
+    ReceivedMail,
     StandingKind,
     StandingRecord,
     Uidl,
@@ -257,8 +259,89 @@ class EtrnConnector(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class TurnReport:
+    """What came over a connection that had turned round (RFC 2645 s.5.3).
+
+    Attributes:
+        accepted: messages that every destination has.
+        deferred: messages that the provider was asked to keep, and to send again.
+        rejected: messages that were refused for good.
+        refusals: commands and recipients that were refused, as for domains that nobody asked for.
+        complete: whether the provider said with QUIT that it had no more.
+        failure: why the connection ended before that; None when we ended it at a bound of ours.
+    """
+
+    accepted: int = 0
+    deferred: int = 0
+    rejected: int = 0
+    refusals: int = 0
+    complete: bool = False
+    failure: MailferryError | None = None
+
+
+class OdmrSession(Protocol):
+    """One SMTP session with a provider that is asked with ATRN."""
+
+    @property
+    def traits(self) -> EtrnTraits:
+        """What the provider offers; `offered` is about ATRN."""
+
+    async def ask(self, domains: Sequence[str]) -> SmtpReply:
+        """Ask for the mail of these domains; after a 250 only `take_mail` may follow.
+
+        Raises:
+            HopError: the provider has ended the session.
+            TransportError: the link failed.
+            ProtocolError: the answer is none; or the domains cannot be sent as they are.
+        """
+
+    async def take_mail(self, domains: Sequence[str]) -> TurnReport:
+        """Be the server over this connection until it ends; only mail for these domains is taken."""
+
+    def drain(self) -> None:
+        """End `take_mail` at its next safe point: a message whose end has come is answered first."""
+
+    async def quit(self) -> None:
+        """End the session in good order; never raises, never takes long."""
+
+    def abort(self) -> None:
+        """Drop the link. Safe to call twice."""
+
+
+class OdmrConnector(Protocol):
+    """Opens sessions to one provider that is asked with ATRN."""
+
+    async def open(self) -> OdmrSession:
+        """Connect, protect, log in; raises as `EtrnConnector.open` does."""
+
+
 class Listener(Protocol):
     """Our own mail server, to which the mail will come that a request releases."""
 
     async def trouble(self) -> str:
         """Return why it would take no mail now, empty when it would; never raises, takes seconds at most."""
+
+
+class Reception(Protocol):
+    """What becomes of a message that came in by SMTP."""
+
+    async def receive(self, mail: ReceivedMail) -> SmtpReply:
+        """Deliver it and return what to answer; never raises, and takes minutes at most.
+
+        A positive reply means that every destination has accepted, and that the rows
+        which say so are synced. It does its work to the end even if nobody waits for it.
+        """
+
+
+class Budget(Protocol):
+    """Octets of mail that may be in memory at once, over the whole daemon."""
+
+    def share_of(self, octets: int) -> int:
+        """Return what a message of this size is to take."""
+
+    async def reserve(self, octets: int) -> None:
+        """Take octets as soon as they can be had; nothing is taken when the caller is cancelled."""
+
+    def give_back(self, octets: int) -> None:
+        """Return octets."""

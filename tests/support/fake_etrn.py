@@ -12,10 +12,10 @@ from mailferry.policy.etrn import standing_name
 from mailferry.ports import EtrnTraits
 from mailferry.protocol.smtp_replies import SmtpReply, make_reply
 from mailferry.runtime.caps import SessionCaps
-from mailferry.runtime.etrn_turns import EtrnServer, EtrnTurns
+from mailferry.runtime.etrn_turns import EtrnTurns
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import Surroundings
-from mailferry.services.etrn import ArrivalWatch, EtrnPolicy
+from mailferry.services.etrn import ArrivalWatch, EtrnPolicy, EtrnServer
 from support.fakes import FakeLedger
 from support.virtual_time import FakeClock, settle
 

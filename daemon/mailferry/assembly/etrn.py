@@ -17,10 +17,10 @@ from mailferry.net.trace import Trace
 from mailferry.policy.etrn import is_served
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.etrn_jobs import EtrnJobs
-from mailferry.runtime.etrn_turns import EtrnServer, EtrnTurns
+from mailferry.runtime.etrn_turns import EtrnTurns
 from mailferry.runtime.schedule import Timetable
 from mailferry.services.context import Surroundings
-from mailferry.services.etrn import ArrivalWatch, EtrnPolicy
+from mailferry.services.etrn import ArrivalWatch, EtrnPolicy, EtrnServer
 
 MAX_SESSIONS = 32
 """Sessions with all servers that are asked; they take no places from polls."""

@@ -104,9 +104,9 @@ async def _ask(
     from mailferry.services.etrn_by_hand import HandRequest
 
     server = Application(settings, log_stream=sys.stderr).etrn_server(name)
-    policy = replace(server.policy, insist=insist)
-    request = HandRequest(policy, _standings(settings), time.time, random.random, force=force)
-    return await request.run(server.connector, server.listener, nodes)
+    server = replace(server, policy=replace(server.policy, insist=insist))
+    request = HandRequest(server, _standings(settings), time.time, random.random, force=force)
+    return await request.run(nodes)
 
 
 def _standings(settings: Settings) -> Standings:

@@ -1,4 +1,4 @@
-"""The turns of one server that is asked with ETRN: never two at once, no node too soon, remembered.
+"""The turns of one server that is asked with ETRN, or ATRN: never two at once, no node too soon, remembered.
 
 A tick of the schedule makes every node due. A node stays due until the server has
 accepted a request for it; when it may be asked next follows from what was said: not
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mailferry.errors import StoreError
 from mailferry.events import (
@@ -38,11 +38,10 @@ from mailferry.policy.etrn import (
     result_of,
     standing_name,
 )
-from mailferry.ports import EtrnConnector, Listener
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import JUMP_SECONDS
 from mailferry.services.context import Surroundings
-from mailferry.services.etrn import ArrivalWatch, EtrnPolicy, EtrnRound, NodeOutcome
+from mailferry.services.etrn import ArrivalWatch, AskedServer, NodeOutcome, Round
 from mailferry.services.etrn_fate import EtrnFate
 
 _bugs = logging.getLogger("mailferry.bugs")
@@ -52,14 +51,8 @@ Standings = Mapping[tuple[StandingKind, str], StandingRecord]
 _LEAST_PAUSE_SECONDS = 1.0
 """Between two rounds of one server, whatever the reasons for the next are."""
 
-
-@dataclass(frozen=True, slots=True)
-class EtrnServer:
-    """One configured server, ready to be asked; without a listener nobody looks for ours."""
-
-    policy: EtrnPolicy
-    connector: EtrnConnector
-    listener: Listener | None = None
+_CUT_OFF_SECONDS = 1.0
+"""For a session to let go of its link."""
 
 
 class EtrnTurns:
@@ -67,7 +60,7 @@ class EtrnTurns:
 
     def __init__(
         self,
-        server: EtrnServer,
+        server: AskedServer,
         surroundings: Surroundings,
         caps: SessionCaps,
         watch: ArrivalWatch,
@@ -75,8 +68,7 @@ class EtrnTurns:
     ) -> None:
         self.policy = server.policy
         self.name = server.policy.name
-        self._connector = server.connector
-        self._listener = server.listener
+        self._asked = server
         self._around = surroundings
         self._caps = caps
         self._watch = watch
@@ -84,6 +76,7 @@ class EtrnTurns:
         self._nodes = {node: EtrnFate(self._stored(standings, node)) for node in self.policy.nodes}
         self._due: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._round: Round | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
         for node in self.policy.watched:
@@ -106,18 +99,27 @@ class EtrnTurns:
         self._go()
 
     def stop(self) -> None:
-        """Ask nothing more, and let go of the present session: nothing is lost with it."""
+        """Ask nothing more, and let go of the present session unless mail is coming over it."""
         self._stopping = True
         self._disarm()
-        if self._task is not None:
+        drains = self._round is not None and self._round.drain()
+        if self._task is not None and not drains:
             self._task.cancel()
 
     async def wait_ended(self, deadline_seconds: float) -> bool:
-        """Wait for the present round after `stop`; return whether it ended in time."""
+        """Wait for the present round after `stop`, and cut it off; return whether it ended in time."""
         if self._task is None:
             return True
         _, late = await asyncio.wait({self._task}, timeout=max(deadline_seconds, 0))
+        for task in late:
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CUT_OFF_SECONDS)
         return not late
+
+    async def ended(self) -> None:
+        """Wait for the present round, however long it takes."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
 
     # -- whose turn it is ------------------------------------------------------
 
@@ -166,22 +168,24 @@ class EtrnTurns:
             await self._read_others_words()
             if self._ready():
                 async with self._caps.place(self.policy.server):
-                    await self._round(self._ready())
+                    await self._ask(self._ready())
         except Exception as error:  # noqa: BLE001  a bug of ours must stay one server's trouble
             _bugs.exception("etrn %s", self.name)
             self._server_failed(EtrnResult.INTERNAL_ERROR, f"{type(error).__name__}", self._ready())
         finally:
-            self._task = None
+            self._task = self._round = None
             self._arm()
 
-    async def _round(self, nodes: list[str]) -> None:
-        trouble = await self._listener.trouble() if self._listener is not None else ""
+    async def _ask(self, nodes: list[str]) -> None:
+        listener = self._asked.listener
+        trouble = await listener.trouble() if listener is not None else ""
         if trouble:
             self._server_failed(EtrnResult.POSTPONED, trouble, nodes)
             return
         if self._server.told is EtrnResult.POSTPONED:
             self._server_well()
-        report = await EtrnRound(self.policy, self._connector, self._around.clock, self._learn).run(nodes)
+        self._round = self._asked.round(self._around.clock, self._learn)
+        report = await self._round.run(nodes)
         if report.failure is None:
             self._server_well()
         else:
@@ -225,7 +229,7 @@ class EtrnTurns:
             self._around.emit(EtrnAnswered(self.name, outcome.node, result, outcome.reply, pending))
         else:
             self._around.emit(EtrnUnanswered(self.name, outcome.node, result))
-        if outcome.accepted:
+        if outcome.accepted and not outcome.more:
             self._due.discard(outcome.node)
         if change.ended_failures:
             self._around.emit(EtrnRecovered(self.name, outcome.node, change.ended_failures))

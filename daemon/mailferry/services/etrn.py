@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mailferry.errors import EtrnNotOfferedError, HopError, MailferryError
 from mailferry.events import EtrnAcceptedButSilent, EtrnMailCame, EtrnPendingButSilent
 from mailferry.policy.etrn import ACCEPTED, EtrnAnswer, EtrnResult, failure_result, judge, releases
-from mailferry.ports import Clock, Emit, EtrnConnector, EtrnSession, EtrnTraits
+from mailferry.ports import Clock, Emit, EtrnConnector, EtrnSession, EtrnTraits, Listener
 
 LOST_SESSIONS = 2
 """So many sessions in a row without an answer, or at one node, and it is left for later."""
@@ -51,6 +52,7 @@ class NodeOutcome:
     Attributes:
         asked_at: when the request was sent, seconds since the epoch.
         reply: what the server said, or why nothing was heard.
+        more: there may be more mail than came over the connection that ended; ask again, gap permitting.
     """
 
     node: str
@@ -58,6 +60,7 @@ class NodeOutcome:
     answer: EtrnAnswer
     reply: str
     answered: bool = True
+    more: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -78,6 +81,44 @@ class RoundReport:
     connected: bool = False
     failure: Exception | None = None
     unasked: tuple[str, ...] = ()
+
+
+class Round(Protocol):
+    """One time of asking a server for some nodes, whichever command it takes."""
+
+    async def run(self, nodes: Sequence[str]) -> RoundReport:
+        """Ask for these nodes; what goes wrong is in the report."""
+
+    def drain(self) -> bool:
+        """Bring what is under way to its next safe point; False when nothing is lost by a cancellation."""
+
+
+class AskedServer(Protocol):
+    """One configured server, ready to be asked with its command."""
+
+    @property
+    def policy(self) -> EtrnPolicy:
+        """How it is asked."""
+
+    @property
+    def listener(self) -> Listener | None:
+        """Who would take the mail, to be looked at before; None when nobody looks."""
+
+    def round(self, clock: Clock, tell: Callable[[NodeOutcome], None]) -> Round:
+        """Begin a round; `tell` is called for each node as soon as its fate is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtrnServer:
+    """A server that is asked with ETRN."""
+
+    policy: EtrnPolicy
+    connector: EtrnConnector
+    listener: Listener | None = None
+
+    def round(self, clock: Clock, tell: Callable[[NodeOutcome], None]) -> EtrnRound:
+        """Begin a round."""
+        return EtrnRound(self.policy, self.connector, clock, tell)
 
 
 class EtrnRound:
@@ -118,6 +159,10 @@ class EtrnRound:
         self._report.unasked = tuple(self._left)
         return self._report
 
+    def drain(self) -> bool:
+        """Tell that a request may be cut off at any time."""
+        return False
+
     async def _one_session(self) -> None:
         session = await self._connector.open()
         try:
@@ -131,7 +176,7 @@ class EtrnRound:
 
     def _check_offer(self, traits: EtrnTraits) -> None:
         if not traits.offered and not self._policy.insist:
-            raise EtrnNotOfferedError(f"{self._policy.server}: {_not_offered(traits)}")
+            raise EtrnNotOfferedError(f"{self._policy.server}: {not_offered('ETRN', traits)}")
 
     async def _ask_next(self, session: EtrnSession) -> None:
         node, asked_at = self._left.popleft(), self._clock()
@@ -158,13 +203,14 @@ class EtrnRound:
         self._tell(NodeOutcome(node, asked_at, answer, str(error), answered=False))
 
 
-def _not_offered(traits: EtrnTraits) -> str:
-    said = "the server does not offer ETRN here, so it was not asked"
+def not_offered(verb: str, traits: EtrnTraits) -> str:
+    """Say that the server does not name this command in EHLO, and what may be behind it."""
+    said = f"the server does not offer {verb} here, so it was not asked"
     if traits.offers_tls and not traits.protected:
         return f'{said}; perhaps it does under TLS: set tls = "starttls"'
     if traits.offers_auth and not traits.logged_in:
         return f"{said}; perhaps it does after a login: set username and password"
-    return f"{said}: ask its operator whether ETRN is on, and open to this address"
+    return f"{said}: ask its operator whether {verb} is on, and open to this address"
 
 
 # -- whether mail comes ----------------------------------------------------------
@@ -220,6 +266,10 @@ class ArrivalWatch:
     ) -> None:
         """Begin to watch a node; `on_change` is told when its silence begins and ends."""
         self._nodes[etrn, node] = _Watched(silent_after_seconds, on_change, told=int(silent))
+
+    def unwatch(self, etrn: str, node: str) -> None:
+        """Watch a node no more."""
+        self._nodes.pop((etrn, node), None)
 
     def answered(self, etrn: str, outcome: NodeOutcome) -> None:
         """Note what a server said; nodes that are not watched pass."""

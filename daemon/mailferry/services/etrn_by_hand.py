@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from mailferry.model import StandingKind, StandingRecord
 from mailferry.policy.etrn import failure_result, standing_name
-from mailferry.ports import Clock, EtrnConnector, Listener
-from mailferry.services.etrn import EtrnPolicy, EtrnRound, NodeOutcome
+from mailferry.ports import Clock
+from mailferry.services.etrn import AskedServer, NodeOutcome
 from mailferry.services.etrn_fate import EtrnFate
 
 Standings = Mapping[tuple[StandingKind, str], StandingRecord]
@@ -42,36 +42,35 @@ class HandRequest:
 
     def __init__(
         self,
-        policy: EtrnPolicy,
+        server: AskedServer,
         standings: Standings,
         clock: Clock,
         chance: Callable[[], float],
         *,
         force: bool = False,
     ) -> None:
-        self._policy = policy
+        self._server = server
+        self._policy = server.policy
         self._standings = standings
         self._clock = clock
         self._chance = chance
         self._force = force
         self._report = HandReport()
 
-    async def run(
-        self, connector: EtrnConnector, listener: Listener | None, nodes: Sequence[str]
-    ) -> HandReport:
+    async def run(self, nodes: Sequence[str]) -> HandReport:
         """Ask for these nodes."""
         report = self._report
         if not self._force:
             report.too_soon = {node: left for node in nodes if (left := self._gap_left(node)) > 0}
         due = [node for node in nodes if node not in report.too_soon]
-        if due and listener is not None and not self._force:
-            report.postponed = await listener.trouble()
+        if due and self._server.listener is not None and not self._force:
+            report.postponed = await self._server.listener.trouble()
         if due and not report.postponed:
-            await self._ask(connector, due)
+            await self._ask(due)
         return report
 
-    async def _ask(self, connector: EtrnConnector, nodes: Sequence[str]) -> None:
-        made = await EtrnRound(self._policy, connector, self._clock, self._learn).run(nodes)
+    async def _ask(self, nodes: Sequence[str]) -> None:
+        made = await self._server.round(self._clock, self._learn).run(nodes)
         self._report.failure = made.failure
         server = self._fate("")
         now = self._clock()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from mailferry.errors import ConnectError
 from mailferry.model import StandingKind, StandingRecord
 from mailferry.policy.etrn import standing_name
-from mailferry.services.etrn import EtrnPolicy
+from mailferry.services.etrn import EtrnPolicy, EtrnServer
 from mailferry.services.etrn_by_hand import HandReport, HandRequest
 from support.fake_etrn import NODES, FakeEtrnServer, FakeListener
 from support.virtual_time import START, FakeClock, timeless
@@ -29,8 +29,9 @@ class Bench:
         self.standings = {(row.kind, row.name): row for row in standings}
 
     async def run(self, nodes: Sequence[str] = NODES, *, force: bool = False) -> HandReport:
-        request = HandRequest(POLICY, self.standings, FakeClock(), lambda: 0.5, force=force)
-        return await request.run(self.server, self.listener, nodes)
+        server = EtrnServer(POLICY, self.server, self.listener)
+        request = HandRequest(server, self.standings, FakeClock(), lambda: 0.5, force=force)
+        return await request.run(nodes)
 
 
 @timeless
