@@ -23,12 +23,12 @@ from mailferry.assembly.maildrops import make_maildrop, timetable_of
 from mailferry.assembly.making import Making
 from mailferry.config.models import Settings
 from mailferry.destinations.letter import Sender
-from mailferry.events import WireTraced
 from mailferry.ledger.store import SqlLedger
 from mailferry.message.notice import NoticeEnvelope
 from mailferry.message.spool import Spool
 from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
-from mailferry.net.trace import Direction, Trace, no_trace
+from mailferry.net.switchboard import TraceSwitchboard
+from mailferry.net.trace import Trace
 from mailferry.ports import Clock, Destination, Emit
 from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
@@ -75,7 +75,7 @@ class Application:
         daemon = self.settings.daemon
         level = "debug" if daemon.trace else daemon.log_level
         make_logger = configure_logging(format=daemon.log_format, level=level, stream=stream)
-        return EventLog(make_logger())
+        return EventLog(make_logger(), make_logger.unfiltered())
 
     def listen_to_events(self, sink: Emit) -> None:
         """Let one more sink hear every event; before `opened`."""
@@ -235,14 +235,13 @@ class Application:
     def _making(self) -> Making:
         return Making(self._hostname, self._spool, self._tracer)
 
+    @cached_property
+    def traces(self) -> TraceSwitchboard:
+        """The switches of session traces."""
+        return TraceSwitchboard(self.emit, always=self.settings.daemon.trace)
+
     def _tracer(self, peer: str) -> Callable[[], Trace]:
-        if not self.settings.daemon.trace:
-            return lambda: no_trace
-
-        def trace(direction: Direction, text: str) -> None:
-            self.emit(WireTraced(peer, direction, text))
-
-        return lambda: trace
+        return self.traces.tracer(peer)
 
     # HTTP
 

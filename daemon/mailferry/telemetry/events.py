@@ -1,8 +1,9 @@
 """Writes one log line per event: its name, its level, its fields.
 
 What a class of events needs (names, which fields are times) is worked out once
-per class, and an event below the level costs one look-up: `WireTraced` and its
-like come by the thousand.
+per class, and an event below the level costs two look-ups: those of each commit
+come by the thousand. Lines of a dialogue are there because somebody switched them on, so
+no level holds them back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from mailferry.events import Event
+from mailferry.events import Event, WireTraced
 from mailferry.telemetry.logging import LEVELS
 from mailferry.telemetry.rendering import iso_time
 
@@ -29,18 +30,22 @@ def is_time_field(name: str) -> bool:
 class EventLog:
     """A sink for events that logs them; see `docs/events.md` for the lines."""
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, logger: FilteringBoundLogger, dialogue: FilteringBoundLogger | None = None) -> None:
+        """Take a logger, and one for lines of dialogues, which are logged whatever the level is."""
         self._write: dict[str, Callable[..., Any]] = {
             name: getattr(logger, name) for name, level in LEVELS.items() if logger.is_enabled_for(level)
         }
+        self._always: dict[type[Event], Callable[..., Any]] = {}
+        if dialogue is not None:
+            self._always[WireTraced] = getattr(dialogue, WireTraced.level)
         self._shapes: dict[type[Event], _Shape] = {}
 
     def __call__(self, event: Event) -> None:
         """Log the event, if its level is wanted."""
-        write = self._write.get(event.level)
+        kind = type(event)
+        write = self._write.get(event.level) or self._always.get(kind)
         if write is None:
             return
-        kind = type(event)
         shape = self._shapes.get(kind)
         if shape is None:
             shape = self._shapes[kind] = _Shape(kind)

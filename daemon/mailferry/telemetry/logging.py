@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from typing import Literal, TextIO
 
 import structlog
@@ -28,12 +27,11 @@ from mailferry.telemetry.rendering import (
 )
 
 LogFormat = Literal["auto", "console", "json"]
-LoggerFactory = Callable[..., FilteringBoundLogger]
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure_logging(*, format: LogFormat, level: str, stream: TextIO) -> LoggerFactory:  # noqa: A002 (the setting's name)
+def configure_logging(*, format: LogFormat, level: str, stream: TextIO) -> Loggers:  # noqa: A002 (the setting's name)
     """Send all log lines to `stream`; may be called again, the last call holds.
 
     Args:
@@ -44,8 +42,7 @@ def configure_logging(*, format: LogFormat, level: str, stream: TextIO) -> Logge
             escape what its encoding lacks, so that a subject cannot fail a line.
 
     Returns:
-        A function that makes loggers; its keyword arguments are fields of every
-        line. Loggers made before the next call keep the old settings.
+        What makes loggers. Loggers made before the next call keep the old settings.
 
     Raises:
         ValueError: the level or the format is not one of the words above.
@@ -62,11 +59,27 @@ def configure_logging(*, format: LogFormat, level: str, stream: TextIO) -> Logge
     )
     _adopt_libraries(processors, max(threshold, logging.WARNING), stream)
 
-    def make_logger(**fields: object) -> FilteringBoundLogger:
+    return Loggers(stream)
+
+
+class Loggers:
+    """Makes loggers of the latest settings; keyword arguments are fields of every line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, **fields: object) -> FilteringBoundLogger:
+        """Return one that leaves out what is below the level."""
         logger: FilteringBoundLogger = structlog.get_logger().bind(**fields)
         return logger
 
-    return make_logger
+    def unfiltered(self, **fields: object) -> FilteringBoundLogger:
+        """Return one that leaves out nothing, for lines that somebody has asked for by themselves."""
+        everything = structlog.make_filtering_bound_logger(logging.DEBUG)
+        logger: FilteringBoundLogger = structlog.wrap_logger(
+            structlog.WriteLogger(self._stream), wrapper_class=everything
+        ).bind(**fields)
+        return logger
 
 
 def _threshold(level: str) -> int:

@@ -32,7 +32,8 @@ are numbers of seconds, those that end in `_octets` numbers of octets. Text from
 outside is cleaned: control characters and bidirectional overrides are shown as
 `\\xNN` or `\\uNNNN`, strings end after 2,000 characters, secrets are `***`. On a
 terminal the same fields are printed as `key=value`, empty ones left out; lines of
-`wire.traced` come there as `<time> <peer> send: <text>`, to be read as a dialogue.
+`wire.traced` come there as `<time> <peer>#<session> send: <text>`, to be read
+as a dialogue.
 
 What libraries report through Python's own logging, at `warning` and above,
 comes as the event `python.logged` with the fields `logger` and `message`. A

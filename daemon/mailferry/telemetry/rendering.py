@@ -76,7 +76,7 @@ class JsonRenderer:
 class ConsoleRenderer:
     """Text for people: `time level event key=value...`, empty fields left out.
 
-    Lines of a dialogue (`wire.traced`) come as `time peer send: text`, to be read as one.
+    Lines of a dialogue (`wire.traced`) come as `time peer#session send: text`, to be read as one.
     A traceback follows indented, so that no line of an error's text can pass
     for a log line.
     """
@@ -105,6 +105,8 @@ class ConsoleRenderer:
         The text needs no quotes: it stands last, and `redaction.redact` has left no line end in it.
         """
         peer, direction, text = (str(fields.get(key, "")) for key in ("peer", "direction", "text"))
+        if fields.get("session"):
+            peer += f"#{fields['session']}"
         head = f"{self._paint(_DIM, ts)} {self._paint(_BOLD, peer)} "
         return head + self._paint(_DIALOGUE_COLOURS.get(direction, ""), f"{direction}:") + f" {text}"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mailferry.events import WireTraced
+from mailferry.events import ControlUnavailable, WireTraced
 from mailferry.telemetry.events import EventLog
 from mailferry.telemetry.logging import LogFormat, configure_logging
 from mailferry.telemetry.rendering import ConsoleRenderer
@@ -90,12 +90,21 @@ def test_a_dialogue_on_the_console_reads_as_one() -> None:
     log = EventLog(configure_logging(format="console", level="debug", stream=stream)())
     log(WireTraced("maildrop.a", "send", "CAPA"))
     log(WireTraced("maildrop.a", "reply", '+OK "here" a=b'))
-    log(WireTraced("maildrop.a", "note", "TLS handshake"))
+    log(WireTraced("maildrop.a", "note", "TLS handshake", "3"))
     assert [line.partition(" ")[2] for line in stream.getvalue().splitlines()] == [
         "maildrop.a send: CAPA",
         'maildrop.a reply: +OK "here" a=b',
-        "maildrop.a note: TLS handshake",
+        "maildrop.a#3 note: TLS handshake",
     ]
+
+
+def test_no_level_holds_a_dialogue_back() -> None:
+    stream = io.StringIO()
+    loggers = configure_logging(format="json", level="error", stream=stream)
+    log = EventLog(loggers(), loggers.unfiltered())
+    log(WireTraced("maildrop.a", "send", "CAPA"))
+    log(ControlUnavailable("/run/control.sock", "no room"))
+    assert [line["event"] for line in lines_of(stream)] == ["wire.traced"]
 
 
 def test_a_dialogue_in_json_keeps_its_fields() -> None:
@@ -105,8 +114,8 @@ def test_a_dialogue_in_json_keeps_its_fields() -> None:
     )
     (line,) = lines_of(stream)
     assert list(line.items())[1:] == [
-        ("level", "debug"), ("event", "wire.traced"), ("peer", "maildrop.a"), ("direction", "send"),
-        ("text", "CAPA"),
+        ("level", "info"), ("event", "wire.traced"), ("peer", "maildrop.a"), ("direction", "send"),
+        ("text", "CAPA"), ("session", ""),
     ]  # fmt: skip
 
 
