@@ -26,6 +26,7 @@ UNCOUNTED = {
     "daemon.started", "daemon.stopping", "daemon.stopped", "poll.started", "poll.failed", "maildrop.recovered",
     "etrn.delayed", "etrn.refused", "etrn.recovered", "etrn.postponed", "etrn.failed", "etrn.unusable", "etrn.resumed",
     "maildrop.fault_reported", "route.probe_failed", "route.auth_rejected", "ledger.recovered", "wire.traced",
+    "trace.started", "trace.ended", "pause.began", "pause.ended", "control.used", "control.unavailable",
 }  # fmt: skip
 """Events that no series counts, each on purpose; a new event must choose."""
 
