@@ -323,3 +323,26 @@ class Delivery:
     settled_recipients: frozenset[str] = frozenset()
     """Recipients who accepted or refused in an earlier attempt: not asked again."""
     attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMail:
+    """A message that came in by SMTP, whole, and is not answered yet.
+
+    Attributes:
+        envelope_sender: the reverse-path of MAIL; empty for the null one.
+        envelope_recipients: those that were taken at RCPT, each once, in their order.
+        content: unstuffed; no CR or LF stands alone in it.
+        received_from: who sent it, for the Received field: EHLO name and address.
+        received_with: `SMTP`, `ESMTP`, `ESMTPS` and so on (RFC 3848).
+        destinations: where it goes; all of them must accept.
+        session_id: tells sessions apart in logs.
+    """
+
+    envelope_sender: str
+    envelope_recipients: tuple[str, ...]
+    content: Content
+    received_from: str
+    received_with: str
+    destinations: tuple[DestinationName, ...]
+    session_id: str
