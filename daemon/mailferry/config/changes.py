@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from mailferry.config.models import Settings
 from mailferry.config.stamps import FileStamps
 
-_FIXED_IN_DAEMON = ("state_dir", "hostname", "control_socket")
-"""Places that are opened at the start, and the name that every part bears."""
+_FIXED_IN_DAEMON = ("state_dir", "hostname", "control_socket", "spool_threshold")
+"""Places that are opened at the start, the name that every part bears, and what messages
+under way are counted by."""
 
 _FIXED_TABLES = ("http", "ledger", "receiver")
 _APPLIED_TABLES = ("notice",)

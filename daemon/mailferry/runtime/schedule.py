@@ -106,6 +106,16 @@ class Schedule:
             next_run_time=self._now() + timedelta(seconds=self._first_seconds(timetable, every)),
         )
 
+    def remove(self, name: str) -> None:
+        """Call nothing of that name any more; nothing happens when there is none."""
+        if self._scheduler.get_job(name) is not None:
+            self._scheduler.remove_job(name)
+
+    def spread_anew(self, start_rate_per_second: float) -> None:
+        """Let the first turns of what is added from now on be spread from now on."""
+        self._start_rate = start_rate_per_second
+        self._spread = 0
+
     def _add_cron(
         self, name: str, cron: str, timetable: Timetable, fire: Callable[[], Coroutine[None, None, None]]
     ) -> None:

@@ -97,6 +97,21 @@ class Turns:
         elif self._task is not None:
             self._task.cancel()
 
+    async def ended(self) -> None:
+        """Wait for the present turn, however long it takes."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def try_again(self) -> None:
+        """End a pause that follows from a failure, and begin a turn if there was one.
+
+        For credentials or certificates that have been written anew.
+        """
+        if self.standing.consecutive_failures:
+            self.standing = without_pause(self.standing)
+            self._forget_postponed()
+            self.start()
+
     def _pause_left(self) -> float:
         """Return how long the pause goes on; 0 as well when no pause can be as long as that."""
         left = self.standing.not_before - self._around.clock()
@@ -238,6 +253,8 @@ class Turns:
                 deleted=report.deleted,
                 waiting=report.waiting,
                 maildrop_octets=report.octets,
+                oldest_waiting_at=report.oldest_waiting_at,
+                login_delay_seconds=report.login_delay_seconds or 0.0,
             )
         )
 
@@ -251,3 +268,10 @@ class Turns:
             # memory and written with the next turn.
             return
         self._route_standings.saved(routes)
+
+
+def without_pause(standing: StandingRecord) -> StandingRecord:
+    """Return a standing whose failures are no reason to wait any more; LOGIN-DELAY stays one (RFC 2449 s.6.5)."""
+    latest = max(standing.last_success_at or 0.0, standing.last_error_at or 0.0)
+    delay = standing.login_delay_seconds
+    return replace(standing, not_before=latest + delay if delay else 0.0)

@@ -35,6 +35,11 @@ class MemoryBudget:
         self.in_use_octets = 0
         self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
 
+    def resize(self, limit_octets: int) -> None:
+        """Let another limit hold from now on; what is out stays out, however much it is."""
+        self.limit_octets = limit_octets
+        self._grant()
+
     def share_of(self, octets: int) -> int:
         """Return what a message of this size is to take."""
         return octets if self._most_octets is None else min(octets, self._most_octets)

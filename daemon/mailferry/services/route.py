@@ -8,6 +8,7 @@ that message opens the route.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -48,6 +49,9 @@ class Route:
         self._saved = self._standing
         self._probing = False
         self._behind_probe: deque[Delivery] = deque()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._pause_told = self._paused
         if self._paused:  # before the restart, and still: logs and metrics must know
             failures, until = self._standing.consecutive_failures, self._standing.not_before
@@ -93,16 +97,37 @@ class Route:
             self._probing = True
             self._pass_on(delivery)
 
+    @property
+    def standing(self) -> StandingRecord:
+        """How the next hop fares."""
+        return self._standing
+
+    async def retire(self) -> None:
+        """Let the last delivery that was submitted come to its end, then drain.
+
+        For a route that another one of the same name has followed: nothing more may be
+        submitted. How it fares now is nobody's concern but the messages', and told of them.
+        """
+        self._emit = lambda _event: None
+        await self._idle.wait()
+        await self.drain()
+
     async def drain(self) -> None:
         """Refuse what waits behind a probe, and drain the destination."""
         self._release_waiting("the daemon is stopping")
         await self._inner.drain()
 
     def _pass_on(self, delivery: Delivery) -> None:
+        self._under_way += 1
+        self._idle.clear()
+
         def done(report: DeliveryReport) -> None:
             self._learn(report)
             delivery.done(report)
+            self._under_way -= 1
             self._after_probe()
+            if not self._under_way:  # what waited behind a probe has been passed on, or given back
+                self._idle.set()
 
         hand_over(self._inner, replace(delivery, done=done))
 
@@ -181,7 +206,9 @@ class RouteStandings:
     def saved(self, standings: Iterable[StandingRecord]) -> None:
         """Take note that these have been written."""
         for standing in standings:
-            self._routes[DestinationName(standing.name)].standing_saved(standing)
+            route = self._routes.get(DestinationName(standing.name))
+            if route is not None:  # else it was removed while the row was written
+                route.standing_saved(standing)
 
 
 def _untried(reason: str) -> DeliveryReport:
