@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fuzz.harness import SEPARATOR, Harness
 from mailferry.errors import HopAuthenticationError, RemoteProtocolError
 from mailferry.model import Deferred, Delivered, PermanentFailure, Scope
@@ -61,15 +63,7 @@ def _check_transaction(flags: bytes, replies: list[SmtpReply]) -> None:
     bits = flags[0] if flags else 0
     recipients = tuple(f"r{number}@y.org" for number in range(1 + (bits & 3)))
     words: list[SmtpReply | None] = [*replies, *(None,) * 9]
-    sent = bool(bits & 4)
-    finished = TransactionFinished(
-        Transaction("t", "s@x.org", recipients, (b"x\r\n",), 3),
-        words[0],
-        tuple(words[1 : 1 + len(recipients)]),
-        words[1 + len(recipients)],
-        content_sent=sent,
-        in_doubt=sent and words[1 + len(recipients)] is None and bool(bits & 8),
-    )
+    finished = (_by_recipient if bits & 16 else _by_all)(bits, recipients, words)
     report = classify_transaction(finished)
     outcome = report.outcome
     assert outcome == classify_transaction(finished).outcome
@@ -77,22 +71,50 @@ def _check_transaction(flags: bytes, replies: list[SmtpReply]) -> None:
     said = [
         reply for reply in (finished.sender_reply, *finished.recipient_replies, finished.data_reply) if reply
     ]
+    finals = [reply for reply in finished.final_replies or () if reply]
     if isinstance(outcome, Delivered):
         assert report.accepted_recipients == recipients
         assert finished.content_sent
-        assert all(reply.positive for reply in said)
+        assert all(reply.positive for reply in (*said, *finals))
         assert len(said) == 2 + len(recipients)
         return
     assert outcome.reason.isprintable()
     if isinstance(outcome, PermanentFailure):
         assert outcome.scope is not Scope.NEXT_HOP
-        assert any(reply.permanent and reply.code not in _ROUTE_CODES for reply in said)
+        assert any(reply.permanent and reply.code not in _ROUTE_CODES for reply in (*said, *finals))
     else:
         assert isinstance(outcome, Deferred)
         assert outcome.in_doubt == (finished.in_doubt and not finished.data_reply)
     if said and not said[0].positive and said[0].code in _ROUTE_CODES and not finished.in_doubt:
         assert isinstance(outcome, Deferred)
         assert outcome.scope is Scope.NEXT_HOP
+
+
+def _by_all(bits: int, recipients: tuple[str, ...], words: list[SmtpReply | None]) -> TransactionFinished:
+    """SMTP: one reply to the content."""
+    data, sent = words[1 + len(recipients)], bool(bits & 4)
+    return TransactionFinished(
+        Transaction("t", "s@x.org", recipients, (b"x\r\n",), 3),
+        words[0],
+        tuple(words[1 : 1 + len(recipients)]),
+        data,
+        content_sent=sent,
+        in_doubt=sent and data is None and bool(bits & 8),
+    )
+
+
+def _by_recipient(
+    bits: int, recipients: tuple[str, ...], words: list[SmtpReply | None]
+) -> TransactionFinished:
+    """LMTP: one reply to the content for each recipient that RCPT accepted."""
+    whole = _by_all(bits, recipients, words)
+    if not whole.content_sent:
+        return replace(whole, final_replies=(None,) * len(recipients))
+    pairs = list(zip(whole.recipient_replies, words[1 + len(recipients) :], strict=False))
+    finals = tuple(final if rcpt and rcpt.positive else None for rcpt, final in pairs)
+    missing = any(final is None and rcpt and rcpt.positive for rcpt, final in pairs)
+    last = None if missing else next((final for final in reversed(finals) if final), None)
+    return replace(whole, data_reply=last, in_doubt=missing, final_replies=finals)
 
 
 def _check_login(octets: bytes) -> None:

@@ -12,7 +12,9 @@ its class from the same event, so a contradiction is a broken server).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mailferry.errors import (
@@ -29,6 +31,7 @@ from mailferry.protocol.smtp_replies import SmtpReply
 from mailferry.protocol.smtp_transaction import TransactionFinished
 
 HopStage = Literal["greeting", "ehlo", "starttls", "auth"]
+_Fate = Literal["accepted", "refused", "deferred", "in-doubt"]
 
 # 421 closes the session, 454 and 432 are temporary faults of TLS or AUTH, 521 takes no mail at all (RFC 7504),
 # 530, 534, 535 and 538 want authentication or TLS (RFC 4954 s.6, RFC 3207 s.4): none is about a message.
@@ -58,6 +61,8 @@ _CREDENTIAL_ADVICE = "check the destination's user name, password and mechanism"
 
 def classify_transaction(finished: TransactionFinished) -> DeliveryReport:
     """Tell what became of a message, from every reply that its transaction got."""
+    if _heard_of_content(finished) and finished.final_replies is not None:
+        return _by_final_replies(finished, finished.final_replies)
     if _accepted_content(finished):
         return _by_recipients(finished)
     if finished.in_doubt:
@@ -100,6 +105,13 @@ def _accepted_content(finished: TransactionFinished) -> bool:
         and finished.sender_reply.positive
         and any(reply is not None and reply.positive for reply in finished.recipient_replies)
     )
+
+
+def _heard_of_content(finished: TransactionFinished) -> bool:
+    """Whether LMTP has said of a recipient what became of the content for it."""
+    sender = finished.sender_reply
+    heard = finished.final_replies is not None and any(finished.final_replies)
+    return heard and finished.content_sent and sender is not None and sender.positive
 
 
 def _classify_sender(finished: TransactionFinished) -> Outcome:
@@ -167,28 +179,65 @@ def _refuses_after_reading(reply: SmtpReply) -> bool:
 
 def _by_recipients(finished: TransactionFinished) -> DeliveryReport:
     """Sum up the recipients, when the content was accepted or no recipient was."""
-    accepted: list[str] = []
-    refused: list[str] = []
-    refusals: list[str] = []
-    deferrals: list[str] = []
+    fates = _Fates()
     for recipient, reply in zip(finished.transaction.recipients, finished.recipient_replies, strict=True):
         fate = "deferred" if reply is None else _classify_recipient(reply)
-        reason = _reason(f"RCPT <{recipient}>", reply)
-        if fate == "accepted":
-            accepted.append(recipient)
-        elif fate == "refused":
-            refused.append(recipient)
-            refusals.append(reason)
+        fates.add(recipient, fate, _reason(f"RCPT <{recipient}>", reply))
+    return fates.report(str(finished.data_reply))
+
+
+def _by_final_replies(
+    finished: TransactionFinished, final_replies: Sequence[SmtpReply | None]
+) -> DeliveryReport:
+    """Sum up what LMTP has said of each recipient after the content (RFC 2033 s.4.2)."""
+    fates = _Fates()
+    replies = zip(finished.transaction.recipients, finished.recipient_replies, final_replies, strict=True)
+    fate: _Fate
+    for recipient, rcpt, final in replies:
+        if rcpt is None or not rcpt.positive:
+            fate = "deferred" if rcpt is None else _classify_recipient(rcpt)
+            fates.add(recipient, fate, _reason(f"RCPT <{recipient}>", rcpt))
         else:
-            deferrals.append(reason)
-    outcome: Outcome
-    if deferrals:
-        outcome = Deferred(Scope.RECIPIENT, _listed(deferrals))
-    elif refusals:
-        outcome = PermanentFailure(Scope.RECIPIENT, _listed(refusals))
-    else:
-        outcome = Delivered(str(finished.data_reply))
-    return DeliveryReport(outcome, tuple(accepted), tuple(refused))
+            fate = "in-doubt" if final is None else _classify_final(final)
+            fates.add(recipient, fate, _reason(f"end of data for <{recipient}>", final))
+    report = fates.report(_listed([str(final) for final in final_replies if final is not None]))
+    hop = any(final is not None and _blames_hop(final) for final in final_replies)
+    if hop and not report.accepted_recipients and isinstance(report.outcome, Deferred):
+        # As with SMTP: a store that is going down, say. One that took the message for somebody is up.
+        return replace(report, outcome=replace(report.outcome, scope=Scope.NEXT_HOP, after_content=True))
+    return report
+
+
+def _classify_final(reply: SmtpReply) -> _Fate:
+    """Judge LMTP's reply to the content for one recipient: as that to RCPT, or as SMTP's to the content."""
+    fate = _classify_recipient(reply)
+    if fate != "deferred" or _blames_hop(reply):
+        return fate
+    return "refused" if _refuses_content(reply) or _refuses_after_reading(reply) else "deferred"
+
+
+@dataclass(slots=True)
+class _Fates:
+    """What became of the message for each recipient."""
+
+    recipients: dict[_Fate, list[str]] = field(default_factory=lambda: defaultdict(list))
+    reasons: dict[_Fate, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, recipient: str, fate: _Fate, reason: str) -> None:
+        """Note one recipient's fate."""
+        self.recipients[fate].append(recipient)
+        self.reasons[fate].append(reason)
+
+    def report(self, receipt: str) -> DeliveryReport:
+        """Return what that makes for the message: delivered only when every recipient accepted."""
+        outcome: Outcome = Delivered(receipt)
+        if doubts := self.reasons["in-doubt"]:
+            outcome = Deferred(Scope.MESSAGE, _listed(doubts), in_doubt=True)
+        elif deferrals := self.reasons["deferred"]:
+            outcome = Deferred(Scope.RECIPIENT, _listed(deferrals))
+        elif refusals := self.reasons["refused"]:
+            outcome = PermanentFailure(Scope.RECIPIENT, _listed(refusals))
+        return DeliveryReport(outcome, tuple(self.recipients["accepted"]), tuple(self.recipients["refused"]))
 
 
 # -- replies -----------------------------------------------------------------

@@ -103,6 +103,7 @@ class SmtpConnection:
         limits: bounds on what the server may send.
         use_pipelining: False keeps to one command at a time, whatever is offered.
         use_chunking: False keeps to DATA, whatever is offered.
+        lmtp: the server speaks LMTP (RFC 2033): LHLO is its EHLO, and each recipient has its own reply.
         trace: told every line of the dialogue, masked.
 
     Attributes:
@@ -118,6 +119,7 @@ class SmtpConnection:
         *,
         use_pipelining: bool = True,
         use_chunking: bool = True,
+        lmtp: bool = False,
         trace: Trace | None = None,
     ) -> None:
         self.state = SmtpState.GREETING
@@ -131,7 +133,7 @@ class SmtpConnection:
         self._parser = ReplyParser(limits)
         self._pipeline = Pipeline(trace)
         self._events: list[Event] = []
-        self._dialogue = Dialogue(self._pipeline, limits, self._finished)
+        self._dialogue = Dialogue(self._pipeline, limits, self._finished, lmtp=lmtp)
         self._failure: RemoteProtocolError | None = None
         self._pipeline.put(Order("greeting", b"", self._greeted))
 

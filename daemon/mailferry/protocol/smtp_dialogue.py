@@ -2,6 +2,11 @@
 
 `smtp` explains when a transaction may begin; here stands what happens then. At
 most two are unfinished: one whose content was written, and the next.
+
+LMTP (RFC 2033 s.4.2, s.4.3) differs in one thing: after the content comes a reply for each
+recipient that RCPT accepted. How many are due must be known by then, and a server that
+has accepted nobody may answer content with no reply at all; so content never leaves before
+every RCPT is answered, and never to nobody.
 """
 
 from __future__ import annotations
@@ -38,16 +43,22 @@ class Dialogue:
         reset_due: whether the server may still hold an envelope that RSET must clear.
     """
 
-    __slots__ = ("_finished", "_limits", "_pipeline", "reset_due", "runs")
+    __slots__ = ("_finished", "_limits", "_lmtp", "_pipeline", "reset_due", "runs")
 
     def __init__(
-        self, pipeline: Pipeline, limits: SmtpLimits, finished: Callable[[TransactionFinished], None]
+        self,
+        pipeline: Pipeline,
+        limits: SmtpLimits,
+        finished: Callable[[TransactionFinished], None],
+        *,
+        lmtp: bool = False,
     ) -> None:
         self.runs: list[TransactionRun] = []
         self.reset_due = False
         self._pipeline = pipeline
         self._limits = limits
         self._finished = finished
+        self._lmtp = lmtp
 
     @property
     def may_overlap(self) -> bool:
@@ -62,7 +73,7 @@ class Dialogue:
         """
         mail, rcpts = mail_line(transaction, features), rcpt_lines(transaction, features)
         check_content(transaction.content)
-        run = TransactionRun(transaction, by_bdat=chunking)
+        run = TransactionRun(transaction, by_bdat=chunking, by_recipient=self._lmtp)
         orders = [Order("mail", mail, partial(self._mail_answered, run), run)]
         rcpt_answered = partial(self._rcpt_answered, run)
         orders.extend(Order("rcpt", line, rcpt_answered, run) for line in rcpts)
@@ -100,7 +111,7 @@ class Dialogue:
         """BDAT with all of the content: small content may go with the group, large waits for its replies."""
         content = run.transaction.content
         octets = sum(map(len, content))
-        small = is_held(content) and octets <= self._limits.grouped_bdat_octets
+        small = not self._lmtp and is_held(content) and octets <= self._limits.grouped_bdat_octets
         return Order(
             "final",
             b"BDAT %d LAST\r\n" % octets,
@@ -148,6 +159,9 @@ class Dialogue:
                 self._finish(run)
 
     def _data_answered(self, run: TransactionRun, reply: SmtpReply) -> None:
+        if reply.code == 354 and run.hopeless and run.by_recipient:
+            # RFC 2033 s.4.2: it MUST be a 503; how many replies a lone dot would get is anybody's guess.
+            raise RemoteProtocolError("354 came for DATA without a recipient", str(reply).encode())
         if reply.code == 354 and run.hopeless:
             # RFC 2920 s.3.1: the server waits for data to nobody; a lone dot ends it and is no delivery.
             self._pipeline.put(Order("final", _FINAL_DOT, partial(self._lone_dot_answered, run), run))
@@ -164,23 +178,27 @@ class Dialogue:
         self._finish(run)
 
     def _end_answered(self, run: TransactionRun, reply: SmtpReply) -> None:
-        """Take the reply to the final dot, or to BDAT LAST."""
+        """Take the reply to the final dot, or to BDAT LAST; with LMTP one of them."""
         refuse_intermediate(reply)
-        sent = run.content_sent
-        if sent or not reply.positive:  # a refusal may come early, and is one all the same
+        if run.content_sent:
+            if run.take_final(reply):
+                self._finish(run)
+            else:
+                self._pipeline.expect(Order("final", b"", partial(self._end_answered, run), run))
+            return
+        if not reply.positive:  # a refusal may come early, and is one all the same
             run.data_reply = reply
             self._finish(run)
-        if not sent:
-            # The rest of the content would be read as commands: the session is over.
-            line = str(reply).encode()
-            raise RemoteProtocolError("the end of the data was answered before it was sent", line)
+        # The rest of the content would be read as commands: the session is over.
+        line = str(reply).encode()
+        raise RemoteProtocolError("the end of the data was answered before it was sent", line)
 
     def _finish(self, run: TransactionRun) -> None:
         self.runs.remove(run)
         # RFC 5321 s.4.1.1.4: the end of the data clears the server's buffers, whether it liked the data or not.
         # RFC 3030 s.2: but after a BDAT that failed only RSET helps.
-        final = run.data_reply if run.content_sent and not run.hopeless else None
-        if final is None or (run.by_bdat and not final.positive):
+        ended = run.data_reply is not None and run.content_sent and not run.hopeless
+        if not ended or (run.by_bdat and not all(reply.positive for reply in run.final_replies)):
             self.reset_due = True
         self._finished(run.finish())
 

@@ -159,6 +159,12 @@ class Pipeline:
             order.run.outstanding -= 1
         return order
 
+    def expect(self, order: Order) -> None:
+        """Expect a further reply, before all others, to what was sent already."""
+        self._sent.appendleft(order)
+        if order.run is not None:
+            order.run.outstanding += 1
+
     def abandon(self, run: TransactionRun) -> None:
         """Forget what the transaction has not sent yet."""
         if self._waiting:

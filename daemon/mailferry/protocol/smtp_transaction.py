@@ -144,9 +144,11 @@ class TransactionRun:
     __slots__ = (
         "accepted",
         "by_bdat",
+        "by_recipient",
         "content_queued",
         "content_sent",
         "data_reply",
+        "final_replies",
         "finished",
         "outstanding",
         "recipient_replies",
@@ -154,11 +156,13 @@ class TransactionRun:
         "transaction",
     )
 
-    def __init__(self, transaction: Transaction, *, by_bdat: bool) -> None:
+    def __init__(self, transaction: Transaction, *, by_bdat: bool, by_recipient: bool = False) -> None:
         self.transaction = transaction
         self.sender_reply: SmtpReply | None = None
         self.recipient_replies: list[SmtpReply] = []
         self.data_reply: SmtpReply | None = None
+        self.final_replies: list[SmtpReply] = []
+        self.by_recipient = by_recipient
         self.accepted = 0
         self.outstanding = 0
         self.by_bdat = by_bdat
@@ -178,6 +182,14 @@ class TransactionRun:
         """The server may have the message and we do not know."""
         return self.content_sent and self.data_reply is None and not self.hopeless
 
+    def take_final(self, reply: SmtpReply) -> bool:
+        """Take a reply to the content; True when it was the last one that is due."""
+        self.final_replies.append(reply)
+        if self.by_recipient and len(self.final_replies) < self.accepted:
+            return False
+        self.data_reply = reply
+        return True
+
     def finish(self) -> TransactionFinished:
         """Close the books."""
         self.finished = True
@@ -189,7 +201,15 @@ class TransactionRun:
             data_reply=self.data_reply,
             content_sent=self.content_sent,
             in_doubt=self.in_doubt,
+            final_replies=self._by_recipient() if self.by_recipient else None,
         )
+
+    def _by_recipient(self) -> tuple[SmtpReply | None, ...]:
+        """Put each reply to the content beside its recipient: they come in the order of those that RCPT accepted."""
+        finals = iter(self.final_replies)
+        heard = [next(finals, None) if reply.positive else None for reply in self.recipient_replies]
+        missing = len(self.transaction.recipients) - len(heard)
+        return (*heard, *(None,) * missing)
 
 
 def is_envelope_address(address: str) -> bool:

@@ -2,7 +2,7 @@
 
 A transcript is read top to bottom; blank lines and `#` lines are ignored::
 
-    option pipelining=no chunking=no grouped_bdat_octets=10
+    option pipelining=no chunking=no lmtp=yes grouped_bdat_octets=10
     > ehlo me.example.org      do something: send a command, begin a transaction, lose the link, ...
     C: EHLO me.example.org     we must have written exactly these lines since the last S: or >
     S: 250 mx.example.net      the server's lines, fed as one block
@@ -90,6 +90,7 @@ def make_command(name: str, words: list[str]) -> commands.Command:
     plain: dict[str, Callable[..., commands.Command]] = {
         "ehlo": commands.Ehlo,
         "helo": commands.Helo,
+        "lhlo": commands.Lhlo,
         "starttls": commands.StartTls,
         "cancel": commands.AuthCancel,
         "rset": commands.Rset,
@@ -119,8 +120,13 @@ def describe(event: Event) -> str:
         case TransactionFinished():
             rcpt = ",".join(map(code, event.recipient_replies))
             marks = " sent" * event.content_sent + " doubt" * event.in_doubt
-            tag = event.transaction.tag
-            return f"finished {tag} mail={code(event.sender_reply)} rcpt={rcpt} data={code(event.data_reply)}{marks}"
+            tag, finals = event.transaction.tag, event.final_replies
+            data = (
+                code(event.data_reply)
+                if finals is None
+                else ",".join(map(code, finals)) + "/" + code(event.data_reply)
+            )
+            return f"finished {tag} mail={code(event.sender_reply)} rcpt={rcpt} data={data}{marks}"
 
 
 @dataclass
@@ -199,12 +205,15 @@ class Replay:
 
     def configure(self, options: dict[str, str]) -> None:
         limits = {
-            name: int(value) for name, value in options.items() if name not in ("pipelining", "chunking")
+            name: int(value)
+            for name, value in options.items()
+            if name not in ("pipelining", "chunking", "lmtp")
         }
         self.connection = SmtpConnection(
             SmtpLimits(**limits),
             use_pipelining=options.get("pipelining") != "no",
             use_chunking=options.get("chunking") != "no",
+            lmtp=options.get("lmtp") == "yes",
         )
 
     def act(self, name: str, *words: str) -> None:

@@ -35,10 +35,22 @@ def ended(
     *,
     sent: bool = False,
     doubt: bool = False,
+    finals: tuple[str | None, ...] | None = None,
 ) -> TransactionFinished:
     names = tuple(f"r{number}@y.org" for number in range(1, len(rcpt) + 1))
     order = Transaction("tag", "a@x.org", names, (b"x\r\n",), 3)
-    return TransactionFinished(order, reply(mail), tuple(map(reply, rcpt)), reply(data), sent, doubt)
+    each = None if finals is None else tuple(map(reply, finals))
+    return TransactionFinished(order, reply(mail), tuple(map(reply, rcpt)), reply(data), sent, doubt, each)
+
+
+def stored(*finals: str | None, rcpt: tuple[str | None, ...] = ()) -> TransactionFinished:
+    """LMTP: what was said of the content for each recipient; the last word is `data_reply`."""
+    rcpts = rcpt or (OK,) * len(finals)
+    doubt = any(
+        final is None and (each or "").startswith("2") for each, final in zip(rcpts, finals, strict=True)
+    )
+    data = None if doubt else next((final for final in reversed(finals) if final), None)
+    return ended(OK, rcpts, data, sent=True, doubt=doubt, finals=finals)
 
 
 def verdict(outcome: Outcome) -> Verdict:
@@ -81,6 +93,85 @@ def test_a_yes_to_nothing_is_no_delivery(finished: TransactionFinished) -> None:
 
     assert not isinstance(report.outcome, Delivered)
     assert report.accepted_recipients == ()
+
+
+# -- LMTP: a word on each recipient --------------------------------------------
+
+
+def test_lmtp_is_delivered_when_every_recipient_has_it() -> None:
+    report = classify_transaction(stored("250 2.0.0 <r1> A Saved", "250 2.0.0 <r2> B Saved"))
+
+    receipt = "250 2.0.0 <r1> A Saved; 250 2.0.0 <r2> B Saved"
+    assert report == DeliveryReport(Delivered(receipt), ("r1@y.org", "r2@y.org"))
+
+
+@pytest.mark.parametrize(
+    ("finals", "rcpt", "expected", "accepted", "refused"),
+    [
+        ((OK, "452 4.2.2 full"), (), RECIPIENT, (1,), ()),
+        ((OK, "550 5.1.1 nobody"), (), NOBODY, (1,), (2,)),
+        ((OK, None), (OK, "550 5.1.1 nobody"), NOBODY, (1,), (2,)),
+        ((OK, None), (OK, "450 4.2.0 later"), RECIPIENT, (1,), ()),
+        ((OK, "554 5.6.0 broken"), (), NOBODY, (1,), (2,)),
+        ((OK, "552 5.2.3 too large for it"), (), NOBODY, (1,), (2,)),
+        ((OK, "550 5.2.2 full"), (), RECIPIENT, (1,), ()),
+        (("550 5.1.1 nobody", "452 4.2.2 full"), (), RECIPIENT, (), (1,)),
+        (("550 5.7.1 sieve", "550 5.7.1 sieve"), (), NOBODY, (), (1, 2)),
+        (("451 4.3.0 no", "421 4.3.2 going down"), (), HOP, (), ()),
+        (("451 4.3.0 no", "530 5.7.0 log in first"), (), HOP, (), ()),
+        ((OK, "421 4.3.2 going down"), (), RECIPIENT, (1,), ()),
+        (("500 what", "501 what"), (), RECIPIENT, (), ()),
+    ],
+)
+def test_lmtp_each_recipient_has_its_own_fate(
+    finals: tuple[str | None, ...],
+    rcpt: tuple[str | None, ...],
+    expected: Verdict,
+    accepted: tuple[int, ...],
+    refused: tuple[int, ...],
+) -> None:
+    report = classify_transaction(stored(*finals, rcpt=rcpt))
+
+    assert verdict(report.outcome) == expected
+    assert report.accepted_recipients == tuple(f"r{number}@y.org" for number in accepted)
+    assert report.refused_recipients == tuple(f"r{number}@y.org" for number in refused)
+
+
+def test_lmtp_a_link_that_breaks_between_the_replies_leaves_the_others_in_doubt() -> None:
+    report = classify_transaction(stored(OK, "452 4.2.2 full", None))
+
+    assert isinstance(report.outcome, Deferred)
+    assert report.outcome.in_doubt
+    assert report.accepted_recipients == ("r1@y.org",)
+    assert report.outcome.reason == "end of data for <r3@y.org>: no reply"
+
+
+def test_lmtp_no_reply_at_all_leaves_the_message_in_doubt() -> None:
+    report = classify_transaction(stored(None, None))
+
+    assert isinstance(report.outcome, Deferred)
+    assert report.outcome.in_doubt
+    assert report.accepted_recipients == ()
+
+
+def test_lmtp_what_blames_the_hop_after_the_content_counts_as_the_messages_attempt() -> None:
+    outcome = classify_transaction(stored("421 4.3.2 going down")).outcome
+
+    assert isinstance(outcome, Deferred)
+    assert outcome.after_content
+
+
+@pytest.mark.parametrize(
+    ("finished", "expected"),
+    [
+        (ended("550 no", (OK,), finals=(None,)), REJECTED),
+        (ended(OK, ("550 5.1.1 nobody",), finals=(None,)), NOBODY),
+        (ended(data="452 4.3.1 no disk", finals=(None,)), MESSAGE),
+        (ended("550 no", (OK,), OK, sent=True, finals=(OK,)), REJECTED),  # a yes to nothing
+    ],
+)
+def test_lmtp_before_the_content_is_as_smtp(finished: TransactionFinished, expected: Verdict) -> None:
+    assert judge(finished) == expected
 
 
 # -- the hop -------------------------------------------------------------------
