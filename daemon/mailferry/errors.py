@@ -310,3 +310,19 @@ class QuarantineError(MailferryError):
 
 class StoreError(MailferryError):
     """The ledger or its journal could not be read or written; never swallowed."""
+
+
+class ControlError(MailferryError):
+    """What was asked of the running daemon cannot be done, or its control socket cannot be had."""
+
+
+class UnknownTargetError(ControlError):
+    """No maildrop, destination or ETRN server in force has that name, or several have."""
+
+
+class NoDaemonError(ControlError):
+    """Nobody listens at the control socket."""
+
+
+class ControlDeniedError(ControlError):
+    """The system does not let this user talk to the daemon."""
