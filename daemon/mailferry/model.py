@@ -324,6 +324,10 @@ class Delivery:
     """Recipients who accepted or refused in an earlier attempt: not asked again."""
     attempt: int = 1
 
+    def answered_by(self, done: Callable[[DeliveryReport], None]) -> Delivery:
+        """Return the same order with another `done`; `replace` would take several times as long."""
+        return Delivery(self.message, done, self.settled_recipients, self.attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:

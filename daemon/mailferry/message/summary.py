@@ -37,6 +37,11 @@ def summarise(header: bytes) -> Summary:
     return Summary(sender, recipient, subject)
 
 
+def _without_steering(text: str) -> str:
+    shown = "".join(c for c in text if unicodedata.category(c) not in _STEERING)
+    return " ".join(shown.split())  # since what stood between two spaces may be gone
+
+
 def declared_codec(content_type: bytes) -> str | None:
     """Return the codec of an unfolded Content-Type's charset, or None."""
     match = _CHARSET.search(content_type)
@@ -49,6 +54,5 @@ def readable(text: str) -> str:
     White space of any kind and length becomes one space.
     """
     spaced = " ".join(text.split())  # first, since line ends and tabs are steering characters too
-    shown = "".join(c for c in spaced if unicodedata.category(c) not in _STEERING)
-    shown = " ".join(shown.split())  # again, since what stood between two spaces may be gone
+    shown = spaced if spaced.isprintable() else _without_steering(spaced)  # nearly all are printable
     return shown if len(shown) <= SUMMARY_CHARACTERS else shown[: SUMMARY_CHARACTERS - 1] + "…"

@@ -7,7 +7,6 @@ ever, nor give memory back twice.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from mailferry.model import Deferred, Delivery, DeliveryReport, Scope
 from mailferry.ports import Destination
@@ -28,7 +27,7 @@ def hand_over(destination: Destination, delivery: Delivery) -> None:
         delivery.done(report)
 
     try:
-        destination.submit(replace(delivery, done=done))
+        destination.submit(delivery.answered_by(done))
     except Exception as error:  # noqa: BLE001  one message that trips a bug must not hold up the others
         _bugs.exception("message %s for %s", delivery.message.message_id, destination.name)
         if not answered:

@@ -29,6 +29,9 @@ from mailferry.policy.backoff import ROUTE_AUTH_BACKOFF, ROUTE_BACKOFF, is_due
 from mailferry.ports import Clock, Destination, Emit
 from mailferry.services.handover import hand_over
 
+_FINE_SECONDS = 0.5
+"""How exactly the time of the last success is kept: not to the message, of which there may be thousands a second."""
+
 
 class Route:
     """Implements `ports.Destination` around another one."""
@@ -129,7 +132,7 @@ class Route:
             if not self._under_way:  # what waited behind a probe has been passed on, or given back
                 self._idle.set()
 
-        hand_over(self._inner, replace(delivery, done=done))
+        hand_over(self._inner, delivery.answered_by(done))
 
     def _learn(self, report: DeliveryReport) -> None:
         match report.outcome:
@@ -166,9 +169,17 @@ class Route:
 
     def _resume(self, *, delivered: bool) -> None:
         failures = self._standing.consecutive_failures
+        now = self._clock() if delivered else None
+        if (
+            not failures
+            and now is not None
+            and 0 <= now - (self._standing.last_success_at or 0.0) < _FINE_SECONDS
+        ):
+            self._probing = self._pause_told = False
+            return  # one of thousands: the standing says so already
         self._standing = replace(
             self._standing,
-            last_success_at=self._clock() if delivered else self._standing.last_success_at,
+            last_success_at=now if now is not None else self._standing.last_success_at,
             consecutive_failures=0,
             not_before=0.0,
         )
