@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from mailferry.message.address import is_sane_address
@@ -42,13 +43,18 @@ def received_field(
         f"from {_host(from_host)}",
         f"by {_host(by_host)}",
         f"with {_NOT_ATOM.sub('', with_protocol)[:20] or 'POP3'}",
-        f"id {_base36(message_id)}",
+        f"id {message_name(message_id)}",
     ]
     if recipient and recipient.isascii() and is_sane_address(recipient):
         clauses.append(f"for <{recipient}>")
     clauses[-1] += ";"
-    clauses.append(format_datetime(datetime.fromtimestamp(int(at), UTC)))
+    clauses.append(_date_time(int(at)))
     return _fold("Received:", clauses).encode("ascii")
+
+
+@lru_cache(maxsize=2)
+def _date_time(at: int) -> str:
+    return format_datetime(datetime.fromtimestamp(at, UTC))
 
 
 def _fold(line: str, words: list[str]) -> str:
@@ -62,6 +68,7 @@ def _fold(line: str, words: list[str]) -> str:
     return "\r\n".join([*lines, line, ""])
 
 
+@lru_cache(maxsize=4096)  # a server's name, and our own, come with every message
 def _host(name: str) -> str:
     """Return a name as a domain or an address literal (RFC 5321 s.4.1.3)."""
     name = name.strip()[:_HOST_LIMIT]
@@ -82,7 +89,8 @@ def _ascii_name(name: str) -> str:
         return name.encode("ascii", "ignore").decode("ascii")
 
 
-def _base36(number: int) -> str:
+def message_name(number: int) -> str:
+    """Return our own number for a message as it is written for people, in base 36."""
     digits = []
     number = abs(number)
     while number:

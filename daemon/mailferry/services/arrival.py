@@ -41,10 +41,10 @@ def make_parcel(
             limit_octets=policy.max_size_octets,
             server=policy.server,
         )
-    record = order.known.message if order.known else new_record(order.listed, uidl, policy, surroundings)
+    earlier = order.known.message if order.known else None
     message = FetchedMessage(
         maildrop=policy.maildrop,
-        message_id=record.message_id,
+        message_id=earlier.message_id if earlier else surroundings.new_message_id(),
         uidl=uidl,
         content=content,
         header_digest=header_digest(header),
@@ -55,15 +55,34 @@ def make_parcel(
         fetched_from=policy.server,
         fetched_with="POP3S" if protected else "POP3",
     )
-    parcel = Parcel(order, message, _filled(record, message))
+    record = _filled(earlier, message) if earlier else _first_record(order.listed, message)
+    parcel = Parcel(order, message, record)
     parcel.loop = find_loop(trace_facts(header, policy.by_host), LoopLimits(policy.max_hops))
     return parcel
+
+
+def _first_record(listed: ListedMessage, message: FetchedMessage) -> MessageRecord:
+    """Make the row of a message that the ledger does not know, and that is here: made once, not filled later."""
+    return MessageRecord(
+        message_id=message.message_id,
+        maildrop=message.maildrop,
+        uidl=message.uidl,
+        state=MessageState.DEFERRED,
+        size_octets=listed.size_octets,
+        first_seen_at=message.fetched_at,
+        updated_at=message.fetched_at,
+        header_digest=message.header_digest,
+        content_digest=message.content_digest,
+        sender=message.summary.sender,
+        recipient=message.summary.recipient,
+        subject=message.summary.subject,
+    )
 
 
 def new_record(
     listed: ListedMessage, uidl: Uidl, policy: MaildropPolicy, surroundings: Surroundings
 ) -> MessageRecord:
-    """Make the row of a message that the ledger does not know."""
+    """Make the row of a message that the ledger does not know and that is not here."""
     now = surroundings.clock()
     return MessageRecord(
         message_id=surroundings.new_message_id(),
