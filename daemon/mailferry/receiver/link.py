@@ -43,6 +43,7 @@ class SessionLimits:
         idle_seconds: between two commands, or two pieces of content (RFC 5321 s.4.5.3.2.7: 5 minutes at least).
         least_octets_per_second: content that comes slower, beyond `idle_seconds`, ends the session.
         session_seconds: after this no further transaction begins.
+        max_messages: brought in one session; after that no further transaction begins either.
         max_recipients: of one message (RFC 5321 s.4.5.3.1.8: 100 at least).
         max_commands: between one message that was taken and the next.
         max_refusals: commands refused with 5yz, in all.
@@ -55,6 +56,7 @@ class SessionLimits:
     idle_seconds: float = 300.0
     least_octets_per_second: int = 512
     session_seconds: float = 3600.0
+    max_messages: int = 1000
     max_recipients: int = 100
     max_commands: int = 250
     max_refusals: int = 50
@@ -82,12 +84,23 @@ class MailService:
 
 @dataclass(slots=True)
 class SessionTally:
-    """What came of a session so far, counted in messages, and recipients and commands refused."""
+    """What came of a session so far, counted in messages, and recipients and commands refused.
+
+    Attributes:
+        farewell: the reply with which we ended it, 221 or 421; empty while it lasts, and when
+            the client left without a word.
+    """
 
     accepted: int = 0
     deferred: int = 0
     rejected: int = 0
     refusals: int = 0
+    farewell: str = ""
+
+    @property
+    def messages(self) -> int:
+        """How many messages were answered, whatever the answer was."""
+        return self.accepted + self.deferred + self.rejected
 
 
 class House(Protocol):
@@ -228,6 +241,7 @@ class SmtpLink(SMTP):
         if in_handshake:  # a word in clear would be taken for a piece of it
             self.drop()
             return
+        self.tally.farewell = self.tally.farewell or reply
         self._writer.write(reply.encode("ascii", "replace") + b"\r\n")
         self._close()
 

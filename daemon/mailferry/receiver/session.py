@@ -48,6 +48,10 @@ class SmtpSession(SmtpLink):
         """Answer what broke a command: the client's fault, or ours."""
         assert self._commands is not None  # a command was read
         self._commands.ending = True
+        self.tally.farewell = reply = self._last_word(error)
+        return reply
+
+    def _last_word(self, error: Exception) -> str:
         if isinstance(error, RemoteProtocolError):
             self._house.refused(self, Refusal.SYNTAX, "500")
             return "500 5.5.2 Lines end with CRLF and are not that long; good-bye"
@@ -116,6 +120,13 @@ class SmtpSession(SmtpLink):
         """RFC 5321 s.4.1.1.8."""
         await self.push("214 2.0.0 See RFC 5321")
 
+    async def smtp_QUIT(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 5321 s.4.1.1.10."""
+        if arg:
+            await self._refuse(Refusal.SYNTAX, "501 5.5.4 QUIT takes no parameter")
+        else:
+            self._farewell("221 2.0.0 Good-bye")
+
     # -- the transaction
 
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
@@ -135,6 +146,8 @@ class SmtpSession(SmtpLink):
             raise RefusedArgumentError(_TOO_LARGE)
         if self._now() - self._began > self._house.limits.session_seconds:
             raise RefusedArgumentError("421 4.3.2 This session has been long enough; come again")
+        if self.tally.messages >= self._house.limits.max_messages:
+            raise RefusedArgumentError("421 4.3.2 This session has brought enough; come again")
         if busy := self._house.may_send(self):
             raise RefusedArgumentError(busy)
         return mail
