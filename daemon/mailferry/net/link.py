@@ -22,6 +22,7 @@ import socket
 import ssl
 import termios
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, cast
 
 from aiohappyeyeballs import start_connection
@@ -203,6 +204,18 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def release(self) -> asyncio.Transport:
+        """Give the connection away, to whom its transport's protocol is set next; the link is of no more use.
+
+        Raises:
+            ConnectionLostError: the link is dead already.
+        """
+        if self._transport is None or self._dead:
+            raise ConnectionLostError(f"{self.endpoint}: connection lost before it was handed over")
+        transport, self._transport = self._transport, None
+        self.close()
+        return transport
+
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -332,7 +345,10 @@ async def connect(endpoint: Endpoint) -> Link:
     patience_seconds = endpoint.connect_timeout_seconds * (2 if implicit else 1)
     try:
         async with asyncio.timeout(patience_seconds):
-            await _connect_socket(link, await _open_socket(endpoint, loop), implicit=implicit)
+            if endpoint.socket is not None:
+                await _connect_unix(link, endpoint.socket, implicit=implicit)
+            else:
+                await _connect_socket(link, await _open_socket(endpoint, loop), implicit=implicit)
     except TimeoutError as error:
         link.close()
         raise ConnectTimeoutError(f"{endpoint}: no connection within {patience_seconds:g} s") from error
@@ -376,6 +392,17 @@ async def _connect_socket(link: Link, connected: socket.socket, *, implicit: boo
         raise
 
 
+async def _connect_unix(link: Link, path: Path, *, implicit: bool) -> None:
+    endpoint = link.endpoint
+    await asyncio.get_running_loop().create_unix_connection(
+        lambda: link,
+        str(path),
+        ssl=client_context(endpoint) if implicit else None,
+        server_hostname=endpoint.certified_name if implicit else None,
+        ssl_handshake_timeout=endpoint.connect_timeout_seconds if implicit else None,
+    )
+
+
 def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> TransportError:
     if implicit and isinstance(error, ConnectionResetError | ConnectionAbortedError):
         return TlsError(explain(endpoint, error))
@@ -386,8 +413,17 @@ def _connect_error(endpoint: Endpoint, error: OSError, implicit: bool) -> Transp
     return kind(f"{endpoint}: cannot connect: {reason}" + (f". {advice}" if advice else ""))
 
 
+_SOCKET_ADVICE = {
+    errno.ENOENT: "There is no such socket: check socket, and that the server runs",
+    errno.ECONNREFUSED: "Nothing listens there: check socket, and that the server runs",
+    errno.EACCES: "This user may not use it: check the rights on it and on its folders",
+}
+
+
 def _connect_advice(endpoint: Endpoint, error: OSError) -> str:
     """Say what to do about it; empty for what has nothing to do with the settings, as too many open files."""
+    if endpoint.socket is not None:
+        return _SOCKET_ADVICE.get(error.errno or 0, "")
     source = endpoint.source_address
     if isinstance(error, socket.gaierror):
         return "Check host, and this machine's name service"

@@ -43,6 +43,8 @@ _BY_FIRST_DIGIT = {
     5: EtrnAnswer(EtrnResult.REFUSED, advice=_NOT_OURS),
 }
 _ABOUT_DOMAINS = frozenset({EtrnResult.REFUSED, EtrnResult.UNABLE})
+# 451 is trouble of the server's own (RFC 2645 s.7), the others are about TLS and the login (RFC 4954 s.6).
+_ABOUT_THE_SESSION = frozenset({451, 454, 530, 534, 535, 538})
 
 
 def judge_atrn(reply: SmtpReply, *, protected: bool, logged_in: bool) -> EtrnAnswer:
@@ -64,9 +66,9 @@ def one_by_one(reply: SmtpReply, answer: EtrnAnswer) -> bool:
     """Tell whether a refusal of several domains may be about one of them only.
 
     RFC 2645 s.5.2.1: a login without access to one of the domains gets 450 and no mail for
-    any. So each is asked for by itself then. 451 is trouble of the server's own.
+    any. So each is asked for by itself then.
     """
-    return answer.result in _ABOUT_DOMAINS and reply.code != 451
+    return answer.result in _ABOUT_DOMAINS and reply.code not in _ABOUT_THE_SESSION
 
 
 def batches(domains: Sequence[str], most: int) -> Iterator[tuple[str, ...]]:

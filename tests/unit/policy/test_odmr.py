@@ -77,7 +77,7 @@ def test_450_says_both_things_that_it_may_mean() -> None:
 
 @pytest.mark.parametrize(
     ("line", "alone"),
-    [("450 no", True), ("550 no", True), ("501 no", True), ("451 no", False), ("453 none", False),
+    [("450 no", True), ("550 no", True), ("501 no", True), ("451 no", False), ("530 no", False), ("535 no", False), ("453 none", False),
      ("502 no", False), ("250 ok", False), ("421 bye", False)],
 )  # fmt: skip
 def test_when_each_domain_is_asked_for_by_itself(line: str, alone: bool) -> None:
