@@ -133,6 +133,10 @@ class HttpSettings(Table):
         "127.0.0.1:9465",
         description='Address and port to serve on; "" switches it off. There is no login: keep it on loopback.',
     )
+    metrics_per_maildrop: Flag = Field(
+        True,
+        description="Whether each maildrop has metrics of its own, some 35 series; false counts all together, for sites with thousands.",
+    )
 
     @property
     def host(self) -> str | None:

@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mailferry.errors import StoreError
@@ -30,6 +30,7 @@ from mailferry.model import (
     DeliveryReport,
     DestinationName,
     LedgerRecord,
+    MessageId,
     MessageRecord,
     MessageState,
     PermanentFailure,
@@ -65,6 +66,8 @@ class Tally:
         recognised: fetched, and found to have been accepted everywhere before.
         renamed: fetched, and found to be known under another unique-id.
         quarantined: of the rejected ones, those that lie in the quarantine now.
+        settled: messages that wait no more.
+        deferred_since: of those that still wait, when each was first tried.
     """
 
     relayed: int = 0
@@ -73,6 +76,8 @@ class Tally:
     recognised: int = 0
     renamed: int = 0
     quarantined: int = 0
+    settled: set[MessageId] = field(default_factory=set)
+    deferred_since: dict[MessageId, float] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -320,7 +325,7 @@ class Pipeline:
         self._commit(rows, partial(self._recorded, parcel, record, delivery))
 
     def _recorded(self, parcel: Parcel, record: MessageRecord, delivery: DeliveryRecord) -> None:
-        self._story.delivery(parcel.message, delivery)
+        self._story.delivery(parcel.message, delivery, record.first_seen_at)
         # `record` is the row that has been synced; the parcel may be ahead of it. After
         # a failure nothing is marked: another destination's row may be the missing one.
         if record.state is MessageState.DELETE_PENDING and self.failure is None:
@@ -363,7 +368,10 @@ class Pipeline:
         state = parcel.record.state
         if state is MessageState.DEFERRED:
             self.tally.deferred += 1
-        elif state is MessageState.REJECTED or (state in _DONE and parcel.refused):
+            self.tally.deferred_since[parcel.record.message_id] = parcel.record.first_seen_at
+            return
+        self.tally.settled.add(parcel.record.message_id)
+        if state is MessageState.REJECTED or (state in _DONE and parcel.refused):
             self.tally.rejected += 1
         elif state in _DONE:
             self.tally.relayed += 1

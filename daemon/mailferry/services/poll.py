@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mailferry.errors import MailferryError, StoreError
 from mailferry.events import PollStarted, QuitUnconfirmed
-from mailferry.model import KnownMessage, LedgerRecord, MessageRecord, MessageState, Uidl
+from mailferry.model import KnownMessage, LedgerRecord, MessageId, MessageRecord, MessageState, Uidl
 from mailferry.policy.expiry import expires_too_early
 from mailferry.policy.plan import (
     Oversize,
@@ -41,7 +41,8 @@ TOLD_AT_ONCE = 500
 class PollReport:
     """What a poll found and did, in messages; `failure` is why it ended early, if it did.
 
-    `waiting` counts what is on the server and has not reached its goal. `listed` and
+    `waiting` counts what is on the server and has not reached its goal; `oldest_waiting_at`
+    is when the first of it was first tried, 0 when nothing of it was. `listed` and
     `octets` are of the first session, all else is of both (see `Poll`).
     """
 
@@ -53,6 +54,7 @@ class PollReport:
     skipped: int = 0
     deleted: int = 0
     waiting: int = 0
+    oldest_waiting_at: float = 0.0
     octets: int = 0
     login_delay_seconds: float | None = None
     failure: Exception | None = None
@@ -84,6 +86,7 @@ class Poll:
         self._memory = memory if memory is not None else PollMemory()
         self._tallies: list[Tally] = []
         self._renamed = self._unrecognised = 0
+        self._waiting_since: dict[MessageId, float] = {}
         self._apart: frozenset[Uidl | None] = frozenset()
         self._comes_again = False
         self._stopping = False
@@ -134,6 +137,7 @@ class Poll:
         recognition = Recognition(self._policy, self._around, session, self._memory, listing)
         verdict = await recognition.judge(known)
         await self._adopt(verdict)
+        self._note_waiting(verdict)
         plan = self._share(self._plan(verdict, recognition.troubles, session), session)
         await self._write_first_rows(plan, verdict.vanished)
         deletions = Deletions(session, self._around.ledger, self._around.clock)
@@ -167,6 +171,13 @@ class Poll:
             if number % TOLD_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._renamed, self._unrecognised = self._renamed + verdict.renamed, verdict.unrecognised
+
+    def _note_waiting(self, verdict: Verdict) -> None:
+        entries = (verdict.known.get(listed.uidl) for listed in verdict.identified)
+        rows = (entry.message for entry in entries if entry is not None)
+        self._waiting_since.update(
+            (row.message_id, row.first_seen_at) for row in rows if row.state is MessageState.DEFERRED
+        )
 
     def _plan(self, verdict: Verdict, troubles: Troubles, session: MaildropSession) -> Plan:
         now = self._around.clock()  # before the rules: they know whether to believe it
@@ -219,6 +230,8 @@ class Poll:
         now = self._around.clock()
         rows: list[LedgerRecord] = [*vanished]
         rows += [self._settled(entry, now) for entry in plan.settle]
+        for entry in plan.settle:
+            self._waiting_since.pop(entry.message.message_id, None)
         for entry in plan.reopen:
             rows += [entry.message, *entry.deliveries]
         skipped = [skipped_record(message, self._policy, self._around) for message in plan.skip]
@@ -290,5 +303,15 @@ class Poll:
         report.relayed = sum(tally.relayed for tally in tallies)
         report.deferred = sum(tally.deferred for tally in tallies)
         report.rejected = sum(tally.rejected for tally in tallies)
+        report.oldest_waiting_at = self._oldest_waiting_at()
         at_goal = report.relayed + sum(tally.recognised + tally.quarantined for tally in tallies)
         report.waiting = max(report.waiting - at_goal, 0)
+
+    def _oldest_waiting_at(self) -> float:
+        since = dict(self._waiting_since)
+        for tally in self._tallies:
+            since.update(tally.deferred_since)
+        for tally in self._tallies:
+            for settled in tally.settled:
+                since.pop(settled, None)
+        return min(since.values(), default=0.0)

@@ -17,6 +17,7 @@ from mailferry.events import (
     MessageSkipped,
     UidlsChanged,
 )
+from mailferry.message.received import message_name
 from mailferry.model import (
     DeliveryRecord,
     DeliveryState,
@@ -39,14 +40,17 @@ class Story:
     poll_id: str
     emit: Emit
 
-    def delivery(self, message: FetchedMessage, delivery: DeliveryRecord) -> None:
+    def delivery(self, message: FetchedMessage, delivery: DeliveryRecord, first_seen_at: float) -> None:
         """Tell what a destination did, once the row that says so is synced."""
         common: dict[str, Any] = self._about(message)  # the keyword arguments of MessageEvent
         common |= {"destination": delivery.destination, "attempt": delivery.attempts}
         match delivery.state:
             case DeliveryState.ACCEPTED:
                 age = max(delivery.updated_at - message.fetched_at, 0.0)
-                self.emit(MessageRelayed(**common, receipt=delivery.receipt, age_seconds=age))
+                known = max(delivery.updated_at - first_seen_at, age)
+                self.emit(
+                    MessageRelayed(**common, receipt=delivery.receipt, age_seconds=age, known_seconds=known)
+                )
             case DeliveryState.IN_DOUBT:
                 self.emit(MessageInDoubt(**common, reason=delivery.error))
             case DeliveryState.REJECTED:
@@ -116,6 +120,7 @@ class Story:
             "sender": message.summary.sender,
             "recipient": message.summary.recipient,
             "subject": message.summary.subject,
+            "message_id": message_name(message.message_id),
         }
 
 

@@ -7,11 +7,9 @@ another thread; prometheus_client's values are locked one by one.
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,31 +23,24 @@ from prometheus_client import (
 from mailferry import events
 from mailferry.events import Event
 from mailferry.model import StandingKind, StandingRecord
-from mailferry.policy.etrn import ACCEPTED, EtrnResult, is_silent
-from mailferry.policy.poll_result import PollResult
 from mailferry.ports import Clock
-from mailferry.telemetry.results import DeliveryOutcome, MessageOutcome
-from mailferry.telemetry.series import (
-    DaemonSeries,
-    DestinationFamilies,
-    DestinationSeries,
-    EtrnFamilies,
-    EtrnSeries,
-    MaildropFamilies,
-    MaildropSeries,
-    drop_children,
-)
+from mailferry.telemetry.daemon_series import DaemonSeries, Readings
+from mailferry.telemetry.expiry_metrics import Expiries
+from mailferry.telemetry.maildrop_metrics import MaildropMetrics
+from mailferry.telemetry.results import Peer, Reception, Refusal
+from mailferry.telemetry.route_metrics import DestinationMetrics, EtrnMetrics
 
-_log = logging.getLogger(__name__)
-
-SessionProtocol = Literal["pop3", "smtp"]
-Reading = Callable[[], float]
+Handler = Callable[[Any], None]
+"""Any: each takes the one class of events that it is kept for."""
 
 
-class Metrics:
-    """A sink for events that counts them; see `docs/metrics.md` for the series."""
+class Metrics(Readings):
+    """A sink for events that counts them; see `docs/metrics.md` for the series.
 
-    def __init__(
+    `per_maildrop` is false where all maildrops are to be counted together.
+    """
+
+    def __init__(  # noqa: PLR0913  all but the registry by name
         self,
         registry: CollectorRegistry,
         *,
@@ -58,32 +49,39 @@ class Metrics:
         etrn_nodes: Sequence[tuple[str, str]],
         version: str,
         clock: Clock = time.time,
+        per_maildrop: bool = True,
     ) -> None:
         # Half as many samples; Prometheus has no use for them where series begin at 0.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
         self._clock = clock
-        self._maildrop_families = MaildropFamilies(registry)
-        self._destination_families = DestinationFamilies(registry)
-        self._etrn_families = EtrnFamilies(registry)
         self._daemon = DaemonSeries(registry)
-        self._maildrops = {name: MaildropSeries(self._maildrop_families, name) for name in maildrops}
-        self._destinations = {
-            name: DestinationSeries(self._destination_families, name) for name in destinations
-        }
-        self._etrn_nodes = {each: EtrnSeries(self._etrn_families, *each) for each in etrn_nodes}
+        super().__init__(self._daemon)
+        self._maildrops = MaildropMetrics(registry, maildrops, each=per_maildrop, clock=clock)
+        self._destinations = DestinationMetrics(registry, destinations, clock=clock)
+        self._etrn = EtrnMetrics(registry, etrn_nodes, clock=clock)
+        merged = () if per_maildrop else (Peer.MAILDROP,)
+        self._certificates = Expiries(
+            "certificate_expiry_timestamp_seconds",
+            "When the first certificate of the chain ends that the peer showed last; 0 before the first session.",
+            registry,
+            merged=merged,
+        )
+        self._tokens = Expiries(
+            "oauth_token_expiry_timestamp_seconds",
+            "When the access token ends that was last read; 0 before that, or when it does not say.",
+            registry,
+            merged=merged,
+        )
         self._handlers = self._dispatch_table()
         self._daemon.start_time.set(clock())
         self.config_reloaded(True, clock())  # what the start read is in force
-        for protocol in ("pop3", "smtp"):
-            self._daemon.open_sessions.labels(protocol)
         Info("mailferry_build", "The version that runs.", registry=registry).info({"version": version})
         _add_process_collectors(registry)
 
     def observe(self, event: Event) -> None:
         """Count the event; classes without a metric pass."""
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            handler(event)
+        for handle in self._handlers.get(type(event), ()):
+            handle(event)
 
     def restore(self, standings: Iterable[StandingRecord], now: float) -> None:
         """Set the last-success and last-failure times that the ledger remembers.
@@ -92,23 +90,15 @@ class Metrics:
         silence go unnoticed until then. Names that are no longer configured
         get no series.
         """
+        takers = {
+            StandingKind.MAILDROP: self._maildrops.restore,
+            StandingKind.DESTINATION: self._destinations.restore,
+            StandingKind.ETRN: self._etrn.restore,
+        }
         for standing in standings:
-            success = min(standing.last_success_at or 0.0, now)
-            if standing.kind is StandingKind.MAILDROP and standing.name in self._maildrops:
-                series = self._maildrops[standing.name]
-                series.last_success.set(success)
-                series.last_failure.set(min(standing.last_error_at or 0.0, now))
-            elif standing.kind is StandingKind.DESTINATION and standing.name in self._destinations:
-                self._destinations[standing.name].last_success.set(success)
-            elif standing.kind is StandingKind.ETRN:
-                self._restore_node(standing, success)
-
-    def _restore_node(self, standing: StandingRecord, success: float) -> None:
-        etrn, _, node = standing.name.partition("/")
-        series = self._etrn_nodes.get((etrn, node))
-        if series is not None:
-            series.last_success.set(success)
-            series.silent.set(int(is_silent(standing.last_error)))
+            taker = takers.get(standing.kind)
+            if taker is not None:
+                taker(standing, now)
 
     def config_reloaded(self, ok: bool, at: float) -> None:
         """Note how the last reading of the configuration ended, at `at` (seconds since the epoch).
@@ -119,253 +109,120 @@ class Metrics:
         if ok:
             self._daemon.config_loaded_at.set(at)
 
-    # -- gauges that are read when somebody looks: from the scrape's thread, so they must only read
+    # -- what comes too often for an event
 
-    def set_memory_in_use(self, read: Reading) -> None:
-        """Read octets of message content held in memory at each scrape."""
-        self._daemon.memory_in_use.set_function(_guarded("memory_in_use", read))
+    def smtp_replied(self, destination: str, code: int) -> None:
+        """Count a reply of a next hop."""
+        self._destinations.replied(destination, code)
 
-    def set_open_sessions(self, protocol: SessionProtocol, read: Reading) -> None:
-        """Read the number of open sessions at each scrape."""
-        self._daemon.open_sessions.labels(protocol).set_function(_guarded("open_sessions", read))
-
-    def set_schedule_lag(self, read: Reading) -> None:
-        """Read how many seconds the most overdue poll is late at each scrape."""
-        self._daemon.schedule_lag.set_function(_guarded("schedule_lag", read))
-
-    def set_quarantined(self, read: Reading) -> None:
-        """Read how many messages lie in the quarantine at each scrape."""
-        self._daemon.quarantined.set_function(_guarded("quarantine_messages", read))
+    def loop_lagged(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self._daemon.loop_lag.observe(seconds)
 
     # -- the configured names; a reload adds and removes them
 
     def add_maildrop(self, name: str) -> None:
         """Create a maildrop's series; nothing happens when they exist."""
-        self._maildrop(name)
+        self._maildrops.add(name)
 
     def remove_maildrop(self, name: str) -> None:
         """Drop a maildrop's series; call it when its last poll has ended, or they come back."""
-        if self._maildrops.pop(name, None) is None:
-            return
-        families = self._maildrop_families
-        drop_children(families.polls, name, *PollResult)
-        drop_children(families.messages, name, *MessageOutcome)
-        for family in (
-            families.octets, families.auth_rejections, families.quit_unconfirmed, families.uidls_changed,
-            families.last_success, families.last_failure, families.waiting, families.size,
-        ):  # fmt: skip
-            drop_children(family, name)
+        self._maildrops.remove(name)
+        self.forget_expiries(Peer.MAILDROP, name)
+
+    def set_poll_interval(self, maildrop: str, seconds: float) -> None:
+        """Note the longest time between two polls of a maildrop."""
+        self._maildrops.set_interval(maildrop, seconds)
 
     def add_destination(self, name: str) -> None:
         """Create a destination's series; nothing happens when they exist."""
-        self._destination(name)
+        self._destinations.add(name)
 
     def remove_destination(self, name: str) -> None:
         """Drop a destination's series; call it when it has drained, or they come back."""
-        if self._destinations.pop(name, None) is None:
-            return
-        families = self._destination_families
-        drop_children(families.deliveries, name, *DeliveryOutcome)
-        for family in (families.pauses, families.up, families.last_success, families.message_age):
-            drop_children(family, name)
+        self._destinations.remove(name)
+        self.forget_expiries(Peer.DESTINATION, name)
 
     def add_etrn_node(self, etrn: str, node: str) -> None:
         """Create an ETRN node's series; nothing happens when they exist."""
-        self._etrn_node(etrn, node)
+        self._etrn.add(etrn, node)
 
     def remove_etrn_node(self, etrn: str, node: str) -> None:
         """Drop an ETRN node's series."""
-        if self._etrn_nodes.pop((etrn, node), None) is None:
-            return
-        families = self._etrn_families
-        drop_children(families.requests, (etrn, node), *EtrnResult)
-        for family in (families.last_success, families.pending, families.silent):
-            drop_children(family, (etrn, node))
+        self._etrn.remove(etrn, node)
 
-    def _etrn_node(self, etrn: str, node: str) -> EtrnSeries:
-        series = self._etrn_nodes.get((etrn, node))
-        if series is None:
-            series = self._etrn_nodes[etrn, node] = EtrnSeries(self._etrn_families, etrn, node)
-        return series
+    def expect_certificate(self, peer: Peer, name: str) -> None:
+        """Create the series of a peer that will show a certificate."""
+        self._certificates.expect(peer, name)
 
-    def _maildrop(self, name: str) -> MaildropSeries:
-        # Events carry configured names only, so making a missing one is no door for a peer.
-        series = self._maildrops.get(name)
-        if series is None:
-            series = self._maildrops[name] = MaildropSeries(self._maildrop_families, name)
-        return series
+    def expect_token(self, peer: Peer, name: str) -> None:
+        """Create the series of a peer to which we log in with an access token."""
+        self._tokens.expect(peer, name)
 
-    def _destination(self, name: str) -> DestinationSeries:
-        series = self._destinations.get(name)
-        if series is None:
-            series = self._destinations[name] = DestinationSeries(self._destination_families, name)
-        return series
+    def forget_expiries(self, peer: Peer, name: str) -> None:
+        """Drop what a peer's certificate and token have."""
+        self._certificates.forget(peer, name)
+        self._tokens.forget(peer, name)
 
-    # -- one method per class of events
+    # -- events
 
-    def _dispatch_table(self) -> dict[type[Event], Callable[[Any], None]]:
-        # Any: each method takes the one class that it stands beside.
-        return {
-            events.PollFinished: self._poll_finished,
-            events.MaildropAuthRejected: self._auth_rejected,
-            events.QuitUnconfirmed: self._quit_unconfirmed,
-            events.MessageRelayed: self._relayed,
-            events.MessageDeferred: self._deferred,
-            events.MessageInDoubt: self._in_doubt,
-            events.MessageRejected: self._rejected,
-            events.MessageFetchFailed: self._fetch_failed,
-            events.MessageSkipped: self._skipped,
-            events.MessageRecognised: self._recognised,
-            events.UidlsChanged: self._uidls_changed,
-            events.MessageQuarantined: self._quarantined,
-            events.QuarantineFailed: self._quarantine_failed,
-            events.RoutePaused: self._route_paused,
-            events.RouteResumed: self._route_resumed,
-            events.EtrnAnswered: self._etrn_answered,
-            events.EtrnUnanswered: self._etrn_unanswered,
-            events.EtrnAcceptedButSilent: self._etrn_silent,
-            events.EtrnPendingButSilent: self._etrn_silent,
-            events.EtrnMailCame: self._etrn_mail_came,
+    def _dispatch_table(self) -> dict[type[Event], tuple[Handler, ...]]:
+        """Put the handlers of all parts together: one event may matter to several."""
+        daemon = self._daemon
+        own: dict[type[Event], Handler] = {
+            events.PollFinished: lambda event: daemon.poll_duration.observe(event.duration_seconds),
+            events.QuarantineFailed: lambda _: daemon.quarantine_failures.inc(),
+            events.CertificateSeen: self._certificate_seen,
+            events.TokenRead: self._token_read,
+            events.PauseBegan: lambda event: self._pause(event.target, paused=True),
+            events.PauseEnded: lambda event: self._pause(event.target, paused=False),
+            events.ReceiverMessageReceived: self._received,
+            events.ReceiverRefused: self._receiver_refused,
             events.LedgerCommitted: self._ledger_committed,
-            events.LedgerFailed: self._ledger_failed,
-            events.LedgerRestored: self._ledger_restored,
-            events.LedgerCopied: self._ledger_copied,
-            events.LedgerCopyFailed: self._ledger_copy_failed,
-            events.ClockJumped: self._clock_jumped,
-            events.NoticeSent: self._notice_sent,
-            events.NoticeFailed: self._notice_failed,
+            events.LedgerFailed: lambda _: daemon.ledger_failures.inc(),
+            events.LedgerRestored: lambda _: daemon.ledger_restored.inc(),
+            events.LedgerCopied: lambda _: daemon.ledger_copied_at.set(self._clock()),
+            events.LedgerCopyFailed: lambda _: daemon.ledger_copy_failures.inc(),
+            events.ClockJumped: lambda _: daemon.clock_jumps.inc(),
+            events.NoticeSent: lambda _: daemon.notices.inc(),
+            events.NoticeFailed: lambda _: daemon.notice_failures.inc(),
         }
+        table: dict[type[Event], tuple[Handler, ...]] = {}
+        parts = (self._maildrops.handlers(), self._destinations.handlers(), self._etrn.handlers(), own)
+        for part in parts:
+            for kind, handle in part.items():
+                table[kind] = (*table.get(kind, ()), handle)
+        return table
 
-    def _poll_finished(self, event: events.PollFinished) -> None:
-        series = self._maildrop(event.maildrop)
-        counter = series.results.get(event.result)
-        (counter if counter is not None else series.results[PollResult.INTERNAL_ERROR]).inc()
-        self._daemon.poll_duration.observe(event.duration_seconds)
-        if event.result == PollResult.OK:
-            series.last_success.set(self._clock())
-            series.waiting.set(event.waiting)
-            series.size.set(event.maildrop_octets)
-        elif event.result != PollResult.STOPPED:
-            # What waits is not known after a failure: the gauges keep the last listing's word.
-            series.last_failure.set(self._clock())
+    def _pause(self, target: str, *, paused: bool) -> None:
+        peer, _, name = target.partition(".")
+        if paused:
+            self._daemon.paused.labels(peer, name).set(1)
+        else:
+            self._daemon.paused.remove(peer, name)
+        if peer == Peer.MAILDROP:
+            self._maildrops.pause(name, paused=paused)
 
-    def _auth_rejected(self, event: events.MaildropAuthRejected) -> None:
-        self._maildrop(event.maildrop).auth_rejections.inc()
+    def _received(self, event: events.ReceiverMessageReceived) -> None:
+        if event.result in set(Reception):
+            self._daemon.received.labels(event.result).inc()
 
-    def _quit_unconfirmed(self, event: events.QuitUnconfirmed) -> None:
-        self._maildrop(event.maildrop).quit_unconfirmed.inc()
+    def _receiver_refused(self, event: events.ReceiverRefused) -> None:
+        if event.what in set(Refusal):
+            self._daemon.refusals.labels(event.what).inc()
 
-    def _relayed(self, event: events.MessageRelayed) -> None:
-        maildrop = self._maildrop(event.maildrop)
-        maildrop.outcomes[MessageOutcome.RELAYED].inc()
-        maildrop.octets.inc(event.size_octets)
-        destination = self._destination(event.destination)
-        destination.outcomes[DeliveryOutcome.ACCEPTED].inc()
-        destination.last_success.set(self._clock())
-        destination.message_age.observe(event.age_seconds)
+    def _certificate_seen(self, event: events.CertificateSeen) -> None:
+        self._certificates.seen(event.peer, event.peer_name, event.expires_at)
 
-    def _deferred(self, event: events.MessageDeferred) -> None:
-        self._maildrop(event.maildrop).outcomes[MessageOutcome.DEFERRED].inc()
-        self._destination(event.destination).outcomes[DeliveryOutcome.DEFERRED].inc()
-
-    def _in_doubt(self, event: events.MessageInDoubt) -> None:
-        self._maildrop(event.maildrop).outcomes[MessageOutcome.IN_DOUBT].inc()
-        self._destination(event.destination).outcomes[DeliveryOutcome.IN_DOUBT].inc()
-
-    def _rejected(self, event: events.MessageRejected) -> None:
-        self._maildrop(event.maildrop).outcomes[MessageOutcome.REJECTED].inc()
-        self._destination(event.destination).outcomes[DeliveryOutcome.REJECTED].inc()
-
-    def _fetch_failed(self, event: events.MessageFetchFailed) -> None:
-        self._maildrop(event.maildrop).outcomes[MessageOutcome.FETCH_FAILED].inc()
-
-    def _skipped(self, event: events.MessageSkipped) -> None:
-        self._maildrop(event.maildrop).outcomes[MessageOutcome.SKIPPED].inc()
-
-    def _recognised(self, event: events.MessageRecognised) -> None:
-        self._maildrop(event.maildrop).outcomes[MessageOutcome.RECOGNISED].inc()
-
-    def _uidls_changed(self, event: events.UidlsChanged) -> None:
-        self._maildrop(event.maildrop).uidls_changed.inc()
-
-    def _quarantined(self, event: events.MessageQuarantined) -> None:
-        self._maildrop(event.maildrop).outcomes[MessageOutcome.QUARANTINED].inc()
-
-    def _quarantine_failed(self, _event: events.QuarantineFailed) -> None:
-        self._daemon.quarantine_failures.inc()
-
-    def _route_paused(self, event: events.RoutePaused) -> None:
-        series = self._destination(event.destination)
-        series.pauses.inc()
-        series.up.set(0)
-
-    def _route_resumed(self, event: events.RouteResumed) -> None:
-        self._destination(event.destination).up.set(1)
-
-    def _etrn_answered(self, event: events.EtrnAnswered) -> None:
-        series = self._etrn_node(event.etrn, event.node)
-        self._count_request(series, event.result)
-        series.pending.set(event.pending)
-        if event.result in ACCEPTED:
-            series.last_success.set(self._clock())
-
-    def _etrn_unanswered(self, event: events.EtrnUnanswered) -> None:
-        self._count_request(self._etrn_node(event.etrn, event.node), event.result)
-
-    def _count_request(self, series: EtrnSeries, result: str) -> None:
-        counter = series.results.get(result)
-        (counter if counter is not None else series.results[EtrnResult.INTERNAL_ERROR]).inc()
-
-    def _etrn_silent(self, event: events.EtrnAcceptedButSilent | events.EtrnPendingButSilent) -> None:
-        self._etrn_node(event.etrn, event.node).silent.set(1)
-
-    def _etrn_mail_came(self, event: events.EtrnMailCame) -> None:
-        self._etrn_node(event.etrn, event.node).silent.set(0)
+    def _token_read(self, event: events.TokenRead) -> None:
+        self._tokens.seen(event.peer, event.peer_name, event.expires_at)
 
     def _ledger_committed(self, event: events.LedgerCommitted) -> None:
         self._daemon.commit_duration.observe(event.duration_seconds)
         self._daemon.ledger_records.inc(event.records)
-
-    def _ledger_failed(self, _event: events.LedgerFailed) -> None:
-        self._daemon.ledger_failures.inc()
-
-    def _ledger_restored(self, _event: events.LedgerRestored) -> None:
-        self._daemon.ledger_restored.inc()
-
-    def _ledger_copied(self, _event: events.LedgerCopied) -> None:
-        self._daemon.ledger_copied_at.set(self._clock())
-
-    def _ledger_copy_failed(self, _event: events.LedgerCopyFailed) -> None:
-        self._daemon.ledger_copy_failures.inc()
-
-    def _clock_jumped(self, _event: events.ClockJumped) -> None:
-        self._daemon.clock_jumps.inc()
-
-    def _notice_sent(self, _event: events.NoticeSent) -> None:
-        self._daemon.notices.inc()
-
-    def _notice_failed(self, _event: events.NoticeFailed) -> None:
-        self._daemon.notice_failures.inc()
 
 
 def _add_process_collectors(registry: CollectorRegistry) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-
-
-def _guarded(gauge: str, read: Reading) -> Reading:
-    """Keep a failing reading from failing the whole scrape: NaN, and told once."""
-    told = False
-
-    def reading() -> float:
-        nonlocal told
-        try:
-            return float(read())
-        except Exception:  # noqa: BLE001 (whatever it is, the other series must be served)
-            if not told:
-                told = True
-                _log.exception("the gauge %s could not be read", gauge)
-            return math.nan
-
-    return reading

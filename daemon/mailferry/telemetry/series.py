@@ -8,16 +8,17 @@ they are resolved once and then only incremented.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from mailferry.policy.etrn import EtrnResult
 from mailferry.policy.poll_result import PollResult
-from mailferry.telemetry.results import DeliveryOutcome, MessageOutcome
+from mailferry.telemetry.results import DeliveryOutcome, MessageOutcome, ReplyClass, SessionFailure
 
-POLL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-AGE_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
-COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+RELAY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
+AGE_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 
 
 class MaildropFamilies:
@@ -48,17 +49,36 @@ class MaildropFamilies:
         self.last_failure = gauge(
             "last_failed_poll_timestamp_seconds", "When a poll last failed; 0 when never."
         )
+        self.interval = gauge(
+            "poll_interval_seconds",
+            "The longest time between two polls, by the configuration or the server's LOGIN-DELAY.",
+        )
+        self.refused = gauge(
+            "credentials_refused", "1 since the server refused user name or password, until it takes them."
+        )
         self.waiting = gauge("waiting_messages", "Messages on the server with a destination yet to reach.")
+        self.oldest_waiting = gauge(
+            "oldest_waiting_message_timestamp_seconds",
+            "When the message was first tried that has waited longest; 0 when none waits.",
+        )
+        self.listed = gauge("maildrop_messages", "Messages in the maildrop at its last poll.")
         self.size = gauge("maildrop_octets", "Size of the maildrop at its last poll.")
 
+    @property
+    def named_gauges(self) -> tuple[Gauge, ...]:
+        """The gauges that mean something for one maildrop only: no sum is made of them."""
+        return self.last_success, self.last_failure, self.interval, self.refused
 
-class MaildropSeries:
-    """The children of one maildrop."""
+    @property
+    def summed_gauges(self) -> tuple[Gauge, ...]:
+        """The gauges that can speak for several maildrops."""
+        return self.waiting, self.oldest_waiting, self.listed, self.size
 
-    __slots__ = (
-        "auth_rejections", "last_failure", "last_success", "octets", "outcomes", "quit_unconfirmed",
-        "results", "size", "uidls_changed", "waiting",
-    )  # fmt: skip
+
+class MaildropCounters:
+    """The counters of one maildrop, or of all together."""
+
+    __slots__ = ("auth_rejections", "octets", "outcomes", "quit_unconfirmed", "results", "uidls_changed")
 
     def __init__(self, families: MaildropFamilies, name: str) -> None:
         self.results: dict[str, Counter] = {
@@ -69,59 +89,105 @@ class MaildropSeries:
         self.auth_rejections = families.auth_rejections.labels(name)
         self.quit_unconfirmed = families.quit_unconfirmed.labels(name)
         self.uidls_changed = families.uidls_changed.labels(name)
-        self.last_success = families.last_success.labels(name)
-        self.last_failure = families.last_failure.labels(name)
-        self.waiting = families.waiting.labels(name)
-        self.size = families.size.labels(name)
+
+
+class MaildropGauges:
+    """The gauges of one maildrop."""
+
+    __slots__ = (
+        "interval", "last_failure", "last_success", "listed", "oldest_waiting", "refused", "size", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, families: MaildropFamilies, name: str) -> None:
+        self.last_success, self.last_failure, self.interval, self.refused = (
+            family.labels(name) for family in families.named_gauges
+        )
+        self.waiting, self.oldest_waiting, self.listed, self.size = (
+            family.labels(name) for family in families.summed_gauges
+        )
+
+
+def drop_maildrop(families: MaildropFamilies, name: str) -> None:
+    """Remove a maildrop's children."""
+    drop_children(families.polls, name, *PollResult)
+    drop_children(families.messages, name, *MessageOutcome)
+    counters = (families.octets, families.auth_rejections, families.quit_unconfirmed, families.uidls_changed)
+    drop_each((*counters, *families.named_gauges, *families.summed_gauges), name)
 
 
 class DestinationFamilies:
     """The series with a `destination` label."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        label = ["destination"]
-        self.deliveries = Counter(
-            "mailferry_deliveries_total",
-            "Attempts to deliver a message, by what the destination did.",
-            [*label, "outcome"],
-            registry=registry,
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"mailferry_{name}", text, ["destination"], registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"mailferry_{name}", text, ["destination", *labels], registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"mailferry_{name}", text, ["destination"], buckets=buckets, registry=registry)
+
+        self.deliveries = counter(
+            "deliveries_total", "Attempts to deliver a message, by what the destination did.", "outcome"
         )
-        self.pauses = Counter(
-            "mailferry_route_pauses_total", "Times a next hop took no mail at all.", label, registry=registry
+        self.replies = counter(
+            "smtp_replies_total", "Replies of the next hop, by their first digit.", "class"
         )
-        self.up = Gauge(
-            "mailferry_route_up",
-            "1 when mail is sent to the next hop, 0 while paused.",
-            label,
-            registry=registry,
+        self.failures = counter(
+            "session_failures_total", "Sessions with the next hop that could not be had, by why.", "result"
         )
-        self.last_success = Gauge(
-            "mailferry_last_successful_delivery_timestamp_seconds",
+        self.pauses = counter("route_pauses_total", "Times a next hop took no mail at all.")
+        self.up = gauge("route_up", "1 when mail is sent to the next hop, 0 while paused.")
+        self.refused = gauge(
+            "route_credentials_refused",
+            "1 since the next hop refused user name or password, until it takes mail again.",
+        )
+        self.last_success = gauge(
+            "last_successful_delivery_timestamp_seconds",
             "When the destination last accepted a message; 0 when never.",
-            label,
-            registry=registry,
         )
-        self.message_age = Histogram(
-            "mailferry_message_age_seconds",
+        self.relay_duration = histogram(
+            "relay_duration_seconds",
             "From the fetch of a message to its acceptance by the destination.",
-            label,
-            buckets=AGE_SECONDS,
-            registry=registry,
+            RELAY_SECONDS,
+        )
+        self.message_age = histogram(
+            "message_age_seconds",
+            "From the first attempt at a message to its acceptance by the destination.",
+            AGE_SECONDS,
         )
 
 
 class DestinationSeries:
     """The children of one destination."""
 
-    __slots__ = ("last_success", "message_age", "outcomes", "pauses", "up")
+    __slots__ = (
+        "failures", "last_success", "message_age", "outcomes", "pauses", "refused", "relay_duration", "replies", "up",
+    )  # fmt: skip
 
     def __init__(self, families: DestinationFamilies, name: str) -> None:
         self.outcomes = {word: families.deliveries.labels(name, word) for word in DeliveryOutcome}
+        self.replies = {int(word[0]): families.replies.labels(name, word) for word in ReplyClass}
+        self.failures: dict[str, Counter] = {
+            str(word): families.failures.labels(name, word) for word in SessionFailure
+        }
         self.pauses = families.pauses.labels(name)
         self.up = families.up.labels(name)
         self.up.set(1)  # a route is trusted until it fails
+        self.refused = families.refused.labels(name)
         self.last_success = families.last_success.labels(name)
+        self.relay_duration = families.relay_duration.labels(name)
         self.message_age = families.message_age.labels(name)
+
+
+def drop_destination(families: DestinationFamilies, name: str) -> None:
+    """Remove a destination's children."""
+    drop_children(families.deliveries, name, *DeliveryOutcome)
+    drop_children(families.replies, name, *ReplyClass)
+    drop_children(families.failures, name, *SessionFailure)
+    plain = (families.pauses, families.up, families.refused, families.last_success)
+    drop_each((*plain, families.relay_duration, families.message_age), name)
 
 
 class EtrnFamilies:
@@ -146,12 +212,15 @@ class EtrnFamilies:
         self.silent = gauge(
             "etrn_silent", "1 when a request was accepted and no mail came within silent_after."
         )
+        self.refused = gauge(
+            "etrn_refused", "1 since the server does not serve the node, or us, until it takes a request."
+        )
 
 
 class EtrnSeries:
     """The children of one ETRN node."""
 
-    __slots__ = ("last_success", "pending", "results", "silent")
+    __slots__ = ("last_success", "pending", "refused", "results", "silent")
 
     def __init__(self, families: EtrnFamilies, etrn: str, node: str) -> None:
         self.results: dict[str, Counter] = {
@@ -160,58 +229,19 @@ class EtrnSeries:
         self.last_success = families.last_success.labels(etrn, node)
         self.pending = families.pending.labels(etrn, node)
         self.silent = families.silent.labels(etrn, node)
+        self.refused = families.refused.labels(etrn, node)
 
 
-class DaemonSeries:
-    """The series without a configured name."""
+def drop_etrn_node(families: EtrnFamilies, etrn: str, node: str) -> None:
+    """Remove an ETRN node's children."""
+    drop_children(families.requests, (etrn, node), *EtrnResult)
+    drop_each((families.last_success, families.pending, families.silent, families.refused), (etrn, node))
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"mailferry_{name}", text, buckets=buckets, registry=registry)
 
-        def counter(name: str, text: str) -> Counter:
-            return Counter(f"mailferry_{name}", text, registry=registry)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"mailferry_{name}", text, registry=registry)
-
-        self.poll_duration = histogram("poll_duration_seconds", "How long polls took.", POLL_SECONDS)
-        self.commit_duration = histogram(
-            "ledger_commit_duration_seconds", "How long synced commits took.", COMMIT_SECONDS
-        )
-        self.ledger_records = counter("ledger_records_total", "Rows written to the ledger.")
-        self.ledger_failures = counter("ledger_failures_total", "Failures to write the ledger.")
-        self.ledger_copied_at = gauge(
-            "ledger_copy_timestamp_seconds",
-            "When the copy of the ledger was last made; 0 when not since the start.",
-        )
-        self.ledger_copy_failures = counter(
-            "ledger_copy_failures_total", "Copies of the ledger that could not be made."
-        )
-        self.ledger_restored = counter(
-            "ledger_restored_total", "Starts that had to take the copy of the ledger."
-        )
-        self.quarantine_failures = counter(
-            "quarantine_failures_total", "Messages that could not be put there."
-        )
-        self.quarantined = gauge("quarantine_messages", "Messages that lie in the quarantine.")
-        self.clock_jumps = counter("clock_jumps_total", "Times the system's clock was set.")
-        self.notices = counter("notices_sent_total", "Summaries for the operator that were accepted.")
-        self.notice_failures = counter("notice_failures_total", "Summaries for the operator that failed.")
-        self.start_time = gauge("start_time_seconds", "When the daemon was started.")
-        self.config_ok = gauge(
-            "config_last_reload_successful",
-            "1 when the configuration was last read with success, 0 when what was read could not be put in force.",
-        )
-        self.config_loaded_at = gauge(
-            "config_last_reload_success_timestamp_seconds",
-            "Since when the present configuration is in force.",
-        )
-        self.memory_in_use = gauge("memory_in_use_bytes", "Message content held in memory, of the budget.")
-        self.schedule_lag = gauge("schedule_lag_seconds", "How late the most overdue poll is.")
-        self.open_sessions = Gauge(
-            "mailferry_open_sessions", "Sessions open now.", ["protocol"], registry=registry
-        )
+def drop_each(families: Iterable[MetricWrapperBase], name: str | tuple[str, ...]) -> None:
+    """Remove the one child that a name has in each of these families."""
+    for family in families:
+        drop_children(family, name)
 
 
 def drop_children(family: MetricWrapperBase, name: str | tuple[str, ...], *words: str) -> None:
