@@ -98,6 +98,16 @@ class EtrnTurns:
         self._due.update(self.policy.nodes)
         self._go()
 
+    def resume(self) -> None:
+        """Go on after a pause by hand: ask for what has become due meanwhile."""
+        if self._due:
+            self._go()
+
+    @property
+    def standings(self) -> list[StandingRecord]:
+        """How the server and each of its nodes fare."""
+        return [self._server.standing, *(fate.standing for fate in self._nodes.values())]
+
     def stop(self) -> None:
         """Ask nothing more, and let go of the present session unless mail is coming over it."""
         self._stopping = True
@@ -124,7 +134,7 @@ class EtrnTurns:
     # -- whose turn it is ------------------------------------------------------
 
     def _go(self) -> None:
-        if self._task is None and not self._stopping:
+        if self._task is None and not self._stopping and not self._around.held(f"etrn.{self.name}"):
             self._disarm()
             self._task = asyncio.get_running_loop().create_task(self._take(), name=f"etrn {self.name}")
 

@@ -61,6 +61,8 @@ class Turns:
         self._poll: Poll | None = None
         self._memory = PollMemory()
         self._stopping = False
+        self.waiting: int | None = None
+        """Messages on the server that the last good poll left there with a destination to reach."""
 
     @property
     def running(self) -> bool:
@@ -73,7 +75,7 @@ class Turns:
         A turn that comes too early is taken when the pause is over: with a schedule as
         short as the server's LOGIN-DELAY every other one would be lost otherwise.
         """
-        if self._task is not None or self._stopping:
+        if self._task is not None or self._stopping or self._held:
             return None
         pause_left = self._pause_left()
         if pause_left > 0 and not despite_pause and not self._is_mended():
@@ -84,6 +86,32 @@ class Turns:
         self._task = asyncio.get_running_loop().create_task(self._take(), name=f"poll {self.name}")
         return self._task
 
+    def start_by_hand(self) -> asyncio.Task[PollReport] | None:
+        """Begin a turn now, as somebody asks for it; return it, or the one that is under way.
+
+        It counts as one of the schedule's: when it fails it is tried again after its pause.
+        """
+        if self._task is None and self.start(despite_pause=True) is not None:
+            self._by_schedule = True
+        return self._task
+
+    def hold(self) -> None:
+        """Let the present turn finish what is under way; for a pause by hand, which keeps others from beginning."""
+        self._forget_postponed()
+        self._wind_up()
+
+    def next_at(self, scheduled_at: float | None) -> float | None:
+        """Return when the next turn begins, given the next one of the schedule; None when nobody knows."""
+        if self._held or self._stopping:
+            return None
+        if self._postponed is not None:
+            return self.standing.not_before
+        return max(scheduled_at, self.standing.not_before) if scheduled_at is not None else None
+
+    @property
+    def _held(self) -> bool:
+        return self._around.held(f"maildrop.{self.name}")
+
     def stop(self) -> None:
         """Begin no more turns; let the present one finish what is under way.
 
@@ -92,6 +120,9 @@ class Turns:
         """
         self._stopping = True
         self._forget_postponed()
+        self._wind_up()
+
+    def _wind_up(self) -> None:
         if self._poll is not None and self._poll.has_mail_in_hand:
             self._poll.stop()
         elif self._task is not None:
@@ -194,6 +225,7 @@ class Turns:
             self._learn_failure(report, result, now)
             return
         self._pauses.reset()
+        self.waiting = report.waiting
         if self.standing.consecutive_failures:
             self._around.emit(MaildropRecovered(self.name, self.standing.consecutive_failures))
         delay = report.login_delay_seconds or 0.0

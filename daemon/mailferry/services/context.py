@@ -39,6 +39,7 @@ class Surroundings:
         chance: returns a number in [0, 1), for jitter.
         ages_count: whether something may be deleted because it seems old; not for a
             while after the clock was set forward. Speaks for times read before the call.
+        held: whether somebody has paused a target, as `maildrop.alice`, by hand.
     """
 
     ledger: Ledger
@@ -50,6 +51,7 @@ class Surroundings:
     chance: Callable[[], float] = random.random
     new_message_id: Callable[[], MessageId] = field(default_factory=MessageIds)
     ages_count: Callable[[], bool] = lambda: True
+    held: Callable[[str], bool] = lambda _target: False
 
     def in_force(self, retention: Retention) -> Retention:
         """Return how long messages are kept, at this moment."""

@@ -55,6 +55,8 @@ class Route:
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self.held: Callable[[], bool] = lambda: False
+        """Tells whether somebody has paused it by hand."""
         self._pause_told = self._paused
         if self._paused:  # before the restart, and still: logs and metrics must know
             failures, until = self._standing.consecutive_failures, self._standing.not_before
@@ -68,7 +70,7 @@ class Route:
     @property
     def available(self) -> bool:
         """Whether the route is neither paused nor being probed."""
-        return not (self._paused or self._probing)
+        return not (self._paused or self._probing or self.held())
 
     @property
     def half_open(self) -> bool:
@@ -90,7 +92,9 @@ class Route:
 
     def submit(self, delivery: Delivery) -> None:
         """Pass the order on, unless the route is paused or being probed."""
-        if self._paused:
+        if self.held():
+            delivery.done(_untried("paused by hand"))
+        elif self._paused:
             delivery.done(_untried(f"route paused: {self._standing.last_error}"))
         elif not self.half_open:
             self._pass_on(delivery)
@@ -104,6 +108,10 @@ class Route:
     def standing(self) -> StandingRecord:
         """How the next hop fares."""
         return self._standing
+
+    def try_again(self) -> None:
+        """End a pause that follows from a failure: the next message may try the route, alone."""
+        self._standing = replace(self._standing, not_before=0.0)
 
     async def retire(self) -> None:
         """Let the last delivery that was submitted come to its end, then drain.
