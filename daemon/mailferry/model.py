@@ -14,6 +14,9 @@ from typing import NewType, Protocol
 MaildropName = NewType("MaildropName", str)
 DestinationName = NewType("DestinationName", str)
 
+RECEIVER = MaildropName("receiver")
+"""What mail that comes by SMTP has in the place of a maildrop."""
+
 Uidl = NewType("Uidl", bytes)
 """A unique-id (RFC 1939 s.7) as opaque octets, or an identity of our own making.
 
@@ -122,6 +125,7 @@ class QuarantineEntry:
         envelope_sender: the reverse-path; empty for the null one.
         fetched_at: seconds since the epoch; `fetched_from` and `fetched_with` as in
             `FetchedMessage`.
+        envelope_recipients: those that it came with by SMTP; POP3 knows none.
     """
 
     name: str
@@ -132,6 +136,7 @@ class QuarantineEntry:
     fetched_from: str
     fetched_with: str
     quarantined_at: float
+    envelope_recipients: tuple[str, ...] = ()
 
 
 class StandingKind(StrEnum):

@@ -20,8 +20,14 @@ from mailferry.model import (
 CONTENT = b"Return-Path: <ann@example.org>\r\nSubject: hello\r\n\r\nhello\r\n.\r\n"
 
 
-def fetched(content: bytes = CONTENT, *, number: int = 1, sender: str = "ann@example.org") -> FetchedMessage:
-    """Return a message as a POP3 session would have brought it."""
+def fetched(
+    content: bytes = CONTENT,
+    *,
+    number: int = 1,
+    sender: str = "ann@example.org",
+    recipients: tuple[str, ...] = (),
+) -> FetchedMessage:
+    """Return a message as a POP3 session would have brought it; with recipients as SMTP would."""
     return FetchedMessage(
         maildrop=MaildropName("ann"),
         message_id=MessageId(number),
@@ -33,7 +39,8 @@ def fetched(content: bytes = CONTENT, *, number: int = 1, sender: str = "ann@exa
         summary=Summary(),
         fetched_at=1_780_000_000.0,
         fetched_from="pop.example.org",
-        fetched_with="POP3S",
+        fetched_with="POP3S" if not recipients else "ESMTP",
+        envelope_recipients=recipients,
     )
 
 
@@ -50,6 +57,7 @@ class Reports:
         content: bytes | None = None,
         *,
         sender: str = "ann@example.org",
+        recipients: tuple[str, ...] = (),
         settled: Iterable[str] = (),
     ) -> Delivery:
         """Return an order whose reports are kept under this name, which is also its subject."""
@@ -60,7 +68,12 @@ class Reports:
             self._changed.set()
 
         octets = b"Subject: %s\r\n\r\nbody of %s\r\n" % (name.encode(), name.encode())
-        message = fetched(octets if content is None else content, number=len(self.by_name), sender=sender)
+        message = fetched(
+            octets if content is None else content,
+            number=len(self.by_name),
+            sender=sender,
+            recipients=recipients,
+        )
         return Delivery(message, done, frozenset(settled))
 
     def outcome(self, name: str = "one") -> Outcome:

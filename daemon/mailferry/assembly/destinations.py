@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from mailferry.assembly.links import credentials_of, endpoint_of
 from mailferry.assembly.making import Making
-from mailferry.config.models import MaildirDestinationSettings, SmtpDestinationSettings
+from mailferry.config.models import (
+    LmtpDestinationSettings,
+    MaildirDestinationSettings,
+    SmtpDestinationSettings,
+)
 from mailferry.destinations.letter import Envelope
 from mailferry.destinations.maildir import MaildirDestination
 from mailferry.destinations.smtp import SmtpDestination, SmtpLimits
@@ -42,4 +46,5 @@ def smtp_settings(settings: SmtpDestinationSettings, hostname: str) -> SmtpSetti
         final_timeout_seconds=settings.final_timeout,
         pipelining=settings.pipelining,
         chunking=settings.chunking,
+        lmtp=isinstance(settings, LmtpDestinationSettings),
     )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailferry.config.models import EtrnSettings, MaildropSettings, SmtpDestinationSettings
+from mailferry.config.models import (
+    EtrnSettings,
+    LmtpDestinationSettings,
+    MaildropSettings,
+    SmtpDestinationSettings,
+)
 from mailferry.net.credentials import Credentials
 from mailferry.net.endpoint import Endpoint, TlsMode
 
@@ -14,7 +19,8 @@ LinkSettings = MaildropSettings | SmtpDestinationSettings | EtrnSettings
 def endpoint_of(settings: LinkSettings) -> Endpoint:
     """Return where to connect to."""
     return Endpoint(
-        host=settings.host,
+        host=settings.host or "localhost",  # none: it is a socket of this machine
+        socket=settings.socket if isinstance(settings, LmtpDestinationSettings) else None,
         port=settings.resolved_port,
         tls=TlsMode(settings.tls),
         ca_file=Path(settings.tls_ca_file) if settings.tls_ca_file else None,

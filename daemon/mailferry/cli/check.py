@@ -100,10 +100,10 @@ def _destination(name: str, settings: DestinationSettings) -> dict[str, object]:
         return {**common, "where": str(settings.path)}
     return {
         **common,
-        "where": f"{settings.host}:{settings.resolved_port}",
+        "where": settings.where,
         "tls": settings.tls,
         "sender": settings.sender,
-        "recipients": list(settings.recipients),
+        "recipients": list(settings.recipients) or "original",
     }
 
 
@@ -147,4 +147,5 @@ def _destination_cells(settings: DestinationSettings) -> list[str]:
     where = str(_destination("", settings)["where"])
     if settings.type == "maildir":
         return [settings.type, where, "", "", ""]
-    return [settings.type, where, settings.tls, settings.sender, ", ".join(settings.recipients)]
+    recipients = ", ".join(settings.recipients) or "original"
+    return [settings.type, where, settings.tls, settings.sender, recipients]

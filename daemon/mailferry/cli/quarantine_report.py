@@ -143,6 +143,8 @@ def _facts(stored: StoredMessage) -> Iterator[str]:
     yield f"To:          {message.recipient or '(none)'}"
     yield f"Subject:     {message.subject or '(none)'}"
     yield f"Return path: <{entry.envelope_sender}>"
+    if entry.envelope_recipients:
+        yield f"Recipients:  {', '.join(entry.envelope_recipients)}"
     for delivery in entry.deliveries:
         yield from _delivery_facts(delivery)
 
@@ -167,6 +169,7 @@ def described(stored: StoredMessage, header: Sequence[str] | None) -> dict[str, 
         document |= {
             "uidl": _uidl(entry.message.uidl),
             "envelope_sender": entry.envelope_sender,
+            "envelope_recipients": list(entry.envelope_recipients),
             "first_seen_at": iso_time(entry.message.first_seen_at),
             "fetched_at": iso_time(entry.fetched_at),
             "fetched_from": entry.fetched_from,

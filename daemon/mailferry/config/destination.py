@@ -165,6 +165,11 @@ class SmtpDestinationSettings(SmtpLinkSettings):
         by_mode = {"implicit": 465, "starttls": 587, "none": 25}
         return resolve_port(self.port if self.port is not None else by_mode[self.tls])
 
+    @property
+    def where(self) -> str:
+        """The server's place, for people to read."""
+        return f"{self.host}:{self.resolved_port}"
+
 
 class LmtpDestinationSettings(SmtpDestinationSettings):
     """An LMTP server (RFC 2033), which answers for each recipient by itself: a mail store."""
@@ -187,11 +192,18 @@ class LmtpDestinationSettings(SmtpDestinationSettings):
         """The port's number; RFC 2033 s.5 forbids 25."""
         return resolve_port(self.port if self.port is not None else 24)
 
+    @property
+    def where(self) -> str:
+        """The server's place, for people to read; with a socket that."""
+        return str(self.socket) if self.socket is not None else f"{self.host}:{self.resolved_port}"
+
     @field_validator("socket")
     @classmethod
     def _one_of_two(cls, socket: Path | None, info: ValidationInfo) -> Path | None:
         if "host" in info.data and (socket is None) == (info.data["host"] is None):
             raise ValueError("must be set, or host; not both")
+        if socket is not None and info.data.get("tls", "none") != "none":
+            raise ValueError('needs tls = "none": what goes over it stays on this machine')
         return socket
 
 

@@ -22,6 +22,7 @@ from mailferry.config.kinds import EnvText, Refused, kind_of
 from mailferry.config.models import (
     DaemonSettings,
     EtrnSettings,
+    LmtpDestinationSettings,
     MaildirDestinationSettings,
     MaildropSettings,
     Settings,
@@ -40,6 +41,7 @@ _FIELDS: dict[str, FieldInfo] = {
         DaemonSettings,
         MaildropSettings,
         SmtpDestinationSettings,
+        LmtpDestinationSettings,
         MaildirDestinationSettings,
         EtrnSettings,
     )

@@ -20,7 +20,7 @@ from mailferry.config.kinds import EnvText, Kind, list_of, plain_text
 from mailferry.message.address import is_sane_address
 
 FALLBACK_PORTS: Mapping[str, int] = MappingProxyType(
-    {"pop3": 110, "pop3s": 995, "smtp": 25, "smtps": 465, "submission": 587, "submissions": 465}
+    {"lmtp": 24, "pop3": 110, "pop3s": 995, "smtp": 25, "smtps": 465, "submission": 587, "submissions": 465}
 )
 """For machines without /etc/services, such as slim containers."""
 

@@ -25,6 +25,7 @@ from mailferry.config.models import (
     EtrnSettings,
     HttpSettings,
     LedgerSettings,
+    LmtpDestinationSettings,
     MaildirDestinationSettings,
     MaildropDefaults,
     MaildropSettings,
@@ -196,6 +197,12 @@ def _missing(detail: ErrorDetails, key: str) -> str:
     return f"is missing; it takes: {kind.label}" if kind else "is missing"
 
 
+_DESTINATIONS: Mapping[str, type[BaseModel]] = {
+    "lmtp": LmtpDestinationSettings,
+    "maildir": MaildirDestinationSettings,
+}
+
+
 def allowed_keys(detail: ErrorDetails) -> list[str]:
     """Return the keys that the table of the error may hold."""
     return key_order(_model(detail))
@@ -206,7 +213,7 @@ def _model(detail: ErrorDetails) -> type[BaseModel]:
     if len(location) == 1:
         return Settings
     if location[0] == "destination":
-        return MaildirDestinationSettings if location[2] == "maildir" else SmtpDestinationSettings
+        return _DESTINATIONS.get(str(location[2]), SmtpDestinationSettings)
     return _MODELS[str(location[0])]
 
 

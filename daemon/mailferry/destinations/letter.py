@@ -13,6 +13,7 @@ from mailferry.message.received import received_field
 from mailferry.message.rewriting import DOWNGRADE_LIMIT_OCTETS
 from mailferry.model import (
     Content,
+    Deferred,
     Delivered,
     Delivery,
     Outcome,
@@ -25,6 +26,11 @@ from mailferry.protocol.smtp_transaction import ContentPiece, Transaction, is_en
 
 THREAD_OCTETS = 64 * 1024
 """From this size on a downgrade goes to a thread: a hostile message makes it take long."""
+
+NO_ENVELOPE = (
+    'it came without envelope recipients (POP3 tells none), and recipients = "original" names no others: '
+    "give the destination addresses"
+)
 
 
 class Sender(StrEnum):
@@ -40,12 +46,17 @@ class Envelope:
 
     Attributes:
         sender: `Sender.ORIGINAL` (from Return-Path), `Sender.NULL`, or an address.
+        recipients: empty for the original ones, those that a message came with by SMTP.
         by_host: our own name, for the Received field.
     """
 
     sender: str
     recipients: tuple[str, ...]
     by_host: str
+
+    def recipients_for(self, delivery: Delivery) -> tuple[str, ...]:
+        """Return all recipients of a message, each once; empty when it came without an envelope."""
+        return self.recipients or tuple(dict.fromkeys(delivery.message.envelope_recipients))
 
     def sender_for(self, delivery: Delivery, features: SmtpFeatures) -> str:
         """Return the reverse-path for a message; empty for the null one.
@@ -91,12 +102,16 @@ def compose(
 
     Returns:
         The transaction; or why this next hop can never take this message; or
-        that nobody is left to whom it would have to go; or what is to be done first.
+        that nobody is left to whom it would have to go, or that nobody can tell who that
+        would be; or what is to be done first.
 
     Raises:
         OSError: the file in which the message lies cannot be read.
     """
-    recipients = tuple(r for r in envelope.recipients if r not in delivery.settled_recipients)
+    all_recipients = envelope.recipients_for(delivery)
+    if not all_recipients:  # a mistake in the settings, which may be mended: the message is kept
+        return Deferred(Scope.MESSAGE, NO_ENVELOPE)
+    recipients = tuple(r for r in all_recipients if r not in delivery.settled_recipients)
     if not recipients:  # the configuration has lost the last recipient who had not answered
         return Delivered("every recipient had been settled before")
     message = delivery.message

@@ -28,6 +28,7 @@ class Endpoint:
         source_address: local address to connect from.
         connect_timeout_seconds: for the connection, and again for the handshake.
         timeout_seconds: for a reply; see `Link` for what may stretch it.
+        socket: a Unix socket of this machine to connect to, instead of host and port.
     """
 
     host: str
@@ -40,6 +41,7 @@ class Endpoint:
     timeout_seconds: float = 60.0
     certificate: Path | None = None
     certificate_key: Path | None = None
+    socket: Path | None = None
 
     @property
     def certified_name(self) -> str:
@@ -47,6 +49,8 @@ class Endpoint:
         return self.host.removesuffix(".")
 
     def __str__(self) -> str:
-        """Format as `host:port`, brackets around an IPv6 address."""
+        """Format as `host:port`, brackets around an IPv6 address; or as the socket's path."""
+        if self.socket is not None:
+            return str(self.socket)
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"

@@ -1,4 +1,4 @@
-"""Opens SMTP sessions: connect, greeting, EHLO (or HELO), STARTTLS, AUTH.
+"""Opens SMTP and LMTP sessions: connect, greeting, EHLO (or HELO) or LHLO, STARTTLS, AUTH.
 
 No credentials on an unprotected link, no silent step down from STARTTLS, and what
 was said before TLS is forgotten (RFC 3207 s.4.2, RFC 4954 s.4).
@@ -7,7 +7,7 @@ was said before TLS is forgotten (RFC 3207 s.4.2, RFC 4954 s.4).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailferry.errors import HopAuthenticationError, HopError, ProtocolError, TlsError
 from mailferry.net.channel_binding import channel_binding
@@ -17,6 +17,7 @@ from mailferry.net.link import connect
 from mailferry.net.opening import Opening, Stage
 from mailferry.net.smtp_session import Answer, SmtpSession, unexpected
 from mailferry.net.trace import Trace, no_trace
+from mailferry.net.watch import LinkWatch
 from mailferry.policy.classify import hop_failure
 from mailferry.protocol.sasl import (
     SMTP_AUTH_OCTETS,
@@ -26,7 +27,7 @@ from mailferry.protocol.sasl import (
 )
 from mailferry.protocol.sasl_exchange import LinkFacts, Mechanism
 from mailferry.protocol.smtp import SmtpConnection, SmtpReply
-from mailferry.protocol.smtp_commands import Auth, AuthCancel, AuthResponse, Ehlo, Helo, StartTls
+from mailferry.protocol.smtp_commands import Auth, AuthCancel, AuthResponse, Ehlo, Helo, Lhlo, StartTls
 from mailferry.protocol.smtp_transaction import Continuation, Replied
 
 
@@ -35,9 +36,11 @@ class SmtpSettings:
     """How to reach and use one next hop.
 
     Attributes:
-        helo_name: our own name, in EHLO.
+        helo_name: our own name, in EHLO or LHLO.
+        lmtp: the server speaks LMTP (RFC 2033).
         allow_cleartext: permits a password on an unprotected link.
         final_timeout_seconds: the wait after the end of the data.
+        watch: whom to tell of sessions, replies, certificates and tokens.
     """
 
     endpoint: Endpoint
@@ -48,6 +51,8 @@ class SmtpSettings:
     final_timeout_seconds: float = 600.0
     pipelining: bool = True
     chunking: bool = True
+    lmtp: bool = False
+    watch: LinkWatch = LinkWatch()
 
 
 class SmtpConnector:
@@ -66,9 +71,21 @@ class SmtpConnector:
             ProtocolError: the peer does not speak SMTP.
             SecretError: the password could not be read.
         """
+        watch = self._settings.watch
+        opening = opening or Opening(reads_certificates=False, on_tls=watch.handshake)
+        try:
+            session = await self._open(opening)
+        except Exception as error:
+            watch.failed(error)
+            raise
+        if session.failure is None:  # it may have died of the very octets that made it ready
+            watch.opened()
+            session.on_end = watch.closed
+        return session
+
+    async def _open(self, opening: Opening) -> SmtpSession:
         settings = self._settings
         mask = SecretMask()
-        opening = opening or Opening(reads_certificates=False)
         opening.begin(mask.text)
         link = await connect(settings.endpoint)
         opening.connected(link)
@@ -76,7 +93,9 @@ class SmtpConnector:
         core = SmtpConnection(
             use_pipelining=settings.pipelining,
             use_chunking=settings.chunking,
+            lmtp=settings.lmtp,
             trace=None if trace is no_trace else trace,
+            on_reply=settings.watch.reply,
         )
         session = SmtpSession(link, core, final_timeout_seconds=settings.final_timeout_seconds)
         try:
@@ -86,7 +105,8 @@ class SmtpConnector:
                 await self._start_tls(session, opening)
             if settings.credentials is not None:
                 opening.stage = Stage.LOGIN
-                await self._log_in(session, mask.watching(settings.credentials), opening)
+                credentials = replace(settings.credentials, on_token=settings.watch.token)
+                await self._log_in(session, mask.watching(credentials), opening)
         except BaseException as error:  # a cancelled opening must not leave a socket behind either
             link.close()
             mask.scrub(error)
@@ -102,11 +122,12 @@ class SmtpConnector:
 
     async def _hello(self, session: SmtpSession, opening: Opening) -> None:
         opening.stage = Stage.CAPABILITIES
-        reply = await _reply(session, Ehlo(self._settings.helo_name))
-        if reply.permanent and not session.core.closing:  # RFC 5321 s.4.1.4: then try HELO
-            reply = await _reply(session, Helo(self._settings.helo_name))
+        name, lmtp = self._settings.helo_name, self._settings.lmtp
+        reply = await _reply(session, Lhlo(name) if lmtp else Ehlo(name))
+        if reply.permanent and not lmtp and not session.core.closing:  # RFC 5321 s.4.1.4: then try HELO
+            reply = await _reply(session, Helo(name))
         if not reply.positive:
-            raise hop_failure("ehlo", reply)
+            raise hop_failure("lhlo" if lmtp else "ehlo", reply)
         opening.offered(session.features.keywords)
 
     async def _start_tls(self, session: SmtpSession, opening: Opening) -> None:

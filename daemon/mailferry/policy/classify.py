@@ -30,7 +30,7 @@ from mailferry.model import Deferred, Delivered, DeliveryReport, Outcome, Perman
 from mailferry.protocol.smtp_replies import SmtpReply
 from mailferry.protocol.smtp_transaction import TransactionFinished
 
-HopStage = Literal["greeting", "ehlo", "starttls", "auth"]
+HopStage = Literal["greeting", "ehlo", "lhlo", "starttls", "auth"]
 _Fate = Literal["accepted", "refused", "deferred", "in-doubt"]
 
 # 421 closes the session, 454 and 432 are temporary faults of TLS or AUTH, 521 takes no mail at all (RFC 7504),
@@ -43,16 +43,24 @@ _TOO_LARGE_STATUSES = frozenset({"5.3.4", "5.2.3"})
 _NO_SUCH_RECIPIENT_CODES = frozenset({550, 551, 553, 556})
 _MAX_NAMED = 3
 
-_STAGE_NAMES = {"greeting": "greeting", "ehlo": "EHLO", "starttls": "STARTTLS", "auth": "AUTH"}
+_STAGE_NAMES = {
+    "greeting": "greeting",
+    "ehlo": "EHLO",
+    "lhlo": "LHLO",
+    "starttls": "STARTTLS",
+    "auth": "AUTH",
+}
 _STAGE_ERRORS: dict[str, type[HopError]] = {
     "greeting": HopGreetingRefusedError,
     "ehlo": HeloRefusedError,
+    "lhlo": HeloRefusedError,
     "starttls": StartTlsRefusedError,
     "auth": HopLoginUnavailableError,
 }
 _ADVICE = {
     "greeting": "the server takes no mail from us now; if this stays, ask its operator",
     "ehlo": "check the host name that we give in EHLO",
+    "lhlo": "check that the server speaks LMTP there, and the host name that we give",
     "starttls": "the server cannot do TLS now; if this stays, check the destination's tls setting",
     "auth": "the server could not check our credentials; tried again later",
 }

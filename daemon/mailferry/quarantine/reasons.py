@@ -162,7 +162,8 @@ _DELIVERY: _Fields = {
 
 
 def _entry(document: object) -> QuarantineEntry:
-    return QuarantineEntry(**_read(_ENTRY, document))
+    later = {name: read for name, read in _LATER.items() if isinstance(document, dict) and name in document}
+    return QuarantineEntry(**_read(_ENTRY, document), **_read(later, document))
 
 
 def _deliveries(value: object) -> tuple[DeliveryRecord, ...]:
@@ -188,3 +189,5 @@ _ENTRY: _Fields = {
     "fetched_with": _text,
     "quarantined_at": _time,
 }
+_LATER: _Fields = {"envelope_recipients": _texts}
+"""Fields that files of earlier versions lack."""

@@ -232,6 +232,7 @@ def _message(entry: QuarantineEntry, content: Content) -> FetchedMessage:
         header_digest=record.header_digest,
         content_digest=record.content_digest,
         envelope_sender=entry.envelope_sender,
+        envelope_recipients=entry.envelope_recipients,
         summary=Summary(record.sender, record.recipient, record.subject),
         fetched_at=entry.fetched_at,
         fetched_from=entry.fetched_from,

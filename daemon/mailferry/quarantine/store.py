@@ -125,6 +125,7 @@ class QuarantineStore(QuarantineReader):
             ),
             deliveries=deliveries,
             envelope_sender=message.envelope_sender,
+            envelope_recipients=message.envelope_recipients,
             fetched_at=message.fetched_at,
             fetched_from=message.fetched_from,
             fetched_with=message.fetched_with,

@@ -134,6 +134,30 @@ def test_a_ledger_that_cannot_be_looked_at_ends_with_74(command, config, folder,
     )
 
 
+def test_lmtp_servers_are_shown(command, folder) -> None:
+    store = {"type": "lmtp", "recipients": ["bob@example.org"]}
+    path = folder.write(
+        {
+            "maildrop.alice": folder.maildrop(1, "alice", deliver=["store", "far"]),
+            "destination.store": {**store, "socket": "/run/dovecot/lmtp"},
+            "destination.far": {**store, "host": "127.0.0.1"},
+            "destination.as-addressed": {**store, "host": "127.0.0.1", "recipients": "original"},
+        }
+    )
+    shown = command("check", "-c", path).out
+    assert "/run/dovecot/lmtp" in shown
+    assert "127.0.0.1:24" in shown
+    document = json.loads(command("check", "--json", "-c", path).out)
+    facts = {
+        each["name"]: (each["type"], each["where"], each["recipients"]) for each in document["destinations"]
+    }
+    assert facts == {
+        "store": ("lmtp", "/run/dovecot/lmtp", ["bob@example.org"]),
+        "far": ("lmtp", "127.0.0.1:24", ["bob@example.org"]),
+        "as-addressed": ("lmtp", "127.0.0.1:24", "original"),
+    }
+
+
 def test_servers_that_are_asked_for_mail_are_shown(command, folder) -> None:
     etrn = {"host": "smtp.example.net", "nodes": ["example.org", "#slow"]}
     path = folder.write(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mailferry.destinations.letter import Envelope, Sender, compose
-from mailferry.model import Delivered, PermanentFailure, Scope
+from mailferry.model import Deferred, Delivered, PermanentFailure, Scope
 from mailferry.protocol.smtp_features import SmtpFeatures
 from mailferry.protocol.smtp_transaction import Transaction
 from support.deliveries import CONTENT, Reports
@@ -30,9 +30,10 @@ def compose_with(
     sender: str = Sender.ORIGINAL,
     recipients: tuple[str, ...] = RECIPIENTS,
     original: str = "ann@example.org",
+    came_for: tuple[str, ...] = (),
     settled: tuple[str, ...] = (),
 ) -> object:
-    order = Reports().order(content=content, sender=original, settled=settled)
+    order = Reports().order(content=content, sender=original, recipients=came_for, settled=settled)
     return compose(order, Envelope(sender, recipients, "relay.example.net"), features)
 
 
@@ -64,6 +65,26 @@ def test_an_original_sender_that_cannot_be_written_becomes_the_null_one(odd: str
 
 def test_settled_recipients_are_not_asked_again() -> None:
     assert letter(settled=RECIPIENTS[:1]).recipients == RECIPIENTS[1:]
+
+
+def test_the_original_recipients_are_those_of_the_envelope_each_once() -> None:
+    came_for = ("bob@example.org", "Bob@example.org", "bob@example.org", "cyd@example.org")
+    assert letter(recipients=(), came_for=came_for).recipients == (came_for[0], came_for[1], came_for[3])
+    settled = ("bob@example.org", "cyd@example.org")
+    assert letter(recipients=(), came_for=came_for, settled=settled).recipients == ("Bob@example.org",)
+    assert letter(came_for=("eve@example.org",)).recipients == RECIPIENTS
+
+
+def test_without_an_envelope_there_are_no_original_recipients_and_the_message_is_kept() -> None:
+    result = compose_with(recipients=())
+    assert isinstance(result, Deferred)
+    assert result.scope is Scope.MESSAGE
+    assert result.attempted
+    assert 'recipients = "original"' in result.reason
+
+
+def test_when_all_original_recipients_are_settled_nobody_is_asked() -> None:
+    assert isinstance(compose_with(recipients=(), came_for=RECIPIENTS, settled=RECIPIENTS), Delivered)
 
 
 def test_a_single_recipient_is_named_in_the_trace() -> None:

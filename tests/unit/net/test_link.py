@@ -5,10 +5,18 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mailferry.errors import ConnectError, ConnectionLostError, ReadTimeoutError, TlsError, TransportError
+from mailferry.errors import (
+    ConnectError,
+    ConnectionLostError,
+    ConnectRefusedError,
+    ReadTimeoutError,
+    TlsError,
+    TransportError,
+)
 from mailferry.net.link import LEAST_RATE_OCTETS_PER_SECOND, Link, _connect_error
 from support.fake_net import ENDPOINT, TIMEOUT_SECONDS, FakeLoop, FakeTransport
 
@@ -280,6 +288,22 @@ def test_a_failed_connection_says_what_to_do(error: OSError, source: str | None,
     assert isinstance(told, ConnectError)
     assert str(told).startswith("peer.example.org:110: cannot connect: ")
     assert advice in str(told)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOENT, "No such file or directory. There is no such socket: check socket"),
+        (errno.ECONNREFUSED, "Connection refused. Nothing listens there: check socket"),
+        (errno.EACCES, "Permission denied. This user may not use it"),
+        (errno.EMFILE, "Too many open files"),
+    ],
+)
+def test_a_unix_socket_that_cannot_be_had_says_what_to_do(number: int, advice: str) -> None:
+    told = _connect_error(replace(ENDPOINT, socket=Path("/run/lmtp")), OSError(number, "x"), False)
+    assert isinstance(told, ConnectError)
+    assert isinstance(told, ConnectRefusedError) == (number == errno.ECONNREFUSED)
+    assert str(told).startswith(f"/run/lmtp: cannot connect: {advice}")
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL])

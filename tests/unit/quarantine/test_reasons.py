@@ -40,6 +40,17 @@ def test_it_is_read_back_as_it_was_written(entry: QuarantineEntry) -> None:
     assert from_json(to_json(entry)) == entry
     accepted = replace(entry, message=replace(entry.message, accepted_at=1_780_000_003.5))
     assert from_json(to_json(accepted)) == accepted
+    by_smtp = replace(entry, envelope_recipients=("a@example.org", "b@example.org"))
+    assert from_json(to_json(by_smtp)) == by_smtp
+
+
+def test_a_file_from_before_envelope_recipients_is_read(entry: QuarantineEntry) -> None:
+    document = json.loads(to_json(replace(entry, envelope_recipients=("a@example.org",))))
+    del document["envelope_recipients"]
+    assert from_json(json.dumps(document).encode()) == entry
+    document["envelope_recipients"] = "a@example.org"
+    with pytest.raises(QuarantineError, match="a list should stand"):
+        from_json(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,17 @@ async def test_the_message_is_given_as_it_was_fetched(store: QuarantineStore, me
     assert list((store.path / "tmp").iterdir()) == []
 
 
+async def test_a_message_that_came_by_smtp_keeps_its_envelope_recipients(store: QuarantineStore) -> None:
+    place = Place(store, "hop")
+    given = refused()
+    message = replace(given.message, envelope_recipients=("a@x", "b@x"))
+    name = store._put(message, given.record, given.deliveries)
+    place.says("hop", OK)
+    assert (await place.retry(store.get(name))).removed
+    (order,) = place.to[DestinationName("hop")].submitted
+    assert order.message.envelope_recipients == ("a@x", "b@x")
+
+
 async def test_who_has_accepted_is_not_asked_again(store: QuarantineStore) -> None:
     place = Place(store, "hop", "vault")
     stored = place.put(hops=("hop", "vault"))
