@@ -106,6 +106,12 @@ class Schedule:
             next_run_time=self._now() + timedelta(seconds=self._first_seconds(timetable, every)),
         )
 
+    def next_at(self, name: str) -> float | None:
+        """Return when a job is due, in seconds since the epoch; None when there is none of that name."""
+        job = self._scheduler.get_job(name)
+        due = getattr(job, "next_run_time", None)  # missing before the schedule has been started
+        return due.timestamp() if due is not None else None
+
     def remove(self, name: str) -> None:
         """Call nothing of that name any more; nothing happens when there is none."""
         if self._scheduler.get_job(name) is not None:
