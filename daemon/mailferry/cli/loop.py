@@ -11,8 +11,13 @@ T = TypeVar("T")
 
 def run_in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a new event loop."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with loop_runner() as runner:
         return runner.run(work)
+
+
+def loop_runner() -> asyncio.Runner:
+    """Return what runs several coroutines, one after the other, in one event loop; use it as a context."""
+    return asyncio.Runner(loop_factory=_loop_factory())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -19,6 +19,8 @@ from mailferry.cli.history import history
 from mailferry.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from mailferry.cli.ledger import HELP as LEDGER_HELP
 from mailferry.cli.once import once
+from mailferry.cli.probe import COMMANDS as PROBE_COMMANDS
+from mailferry.cli.probe import HELP as PROBE_HELP
 from mailferry.cli.quarantine import COMMANDS as QUARANTINE_COMMANDS
 from mailferry.cli.retry import retry
 from mailferry.cli.run import run
@@ -71,6 +73,10 @@ _ledger = typer.Typer(name="ledger", cls=_Group, no_args_is_help=True, help=LEDG
 for _name, _work in LEDGER_COMMANDS.items():
     _ledger.command(_name, cls=_Command)(_work)
 app.add_typer(_ledger)
+_probe = typer.Typer(name="probe", cls=_Group, no_args_is_help=True, help=PROBE_HELP)
+for _name, _work in PROBE_COMMANDS.items():
+    _probe.command(_name, cls=_Command)(_work)
+app.add_typer(_probe)
 
 
 def _print_version(wanted: bool) -> None:

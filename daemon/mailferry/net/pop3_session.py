@@ -37,6 +37,7 @@ from mailferry.protocol.pop3_listings import (
     parse_stat,
     parse_uid_line,
 )
+from mailferry.protocol.pop3_state import MOVES
 
 T = TypeVar("T")
 
@@ -158,6 +159,10 @@ class Pop3Session:
         self._dialogue.fail(MaildropUnavailableError("the session was given up"))
 
     # By hand
+
+    def is_legal(self, command: Command) -> bool:
+        """Whether a command may be sent as the session stands; without a login hardly any may."""
+        return type(command) in MOVES[self._dialogue.core.state]
 
     async def perform(self, command: Command) -> Reply:
         """Send one command and return its +OK.
