@@ -66,6 +66,12 @@ class Ledger(Protocol):
     async def known_messages(self, maildrop: MaildropName) -> Mapping[Uidl, KnownMessage]:
         """Return every message of the maildrop that is not gone."""
 
+    async def received_messages(self, uidls: Sequence[Uidl], since: float) -> Mapping[Uidl, KnownMessage]:
+        """Return those of some messages that came by SMTP (maildrop `RECEIVER`); at most 500 can be asked for.
+
+        One that is gone counts if it last changed at `since` or later.
+        """
+
     async def prune(self, before: float) -> int:
         """Delete rows of gone messages last touched before that time; return how many."""
 

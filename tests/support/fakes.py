@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from mailferry.errors import ConnectionLostError, StoreError
 from mailferry.model import (
+    RECEIVER,
     Delivered,
     Delivery,
     DeliveryRecord,
@@ -388,18 +389,37 @@ class FakeLedger:
         done(error)
 
     async def known_messages(self, maildrop: MaildropName) -> Mapping[Uidl, KnownMessage]:
+        await self._ready_to_answer()
+        return {
+            known.message.uidl: known
+            for known in self._all_known(maildrop)
+            if known.message.state is not MessageState.GONE
+        }
+
+    async def received_messages(self, uidls: Sequence[Uidl], since: float) -> Mapping[Uidl, KnownMessage]:
+        await self._ready_to_answer()
+        found = [known for known in self._all_known(RECEIVER) if known.message.uidl in uidls]
+        found.sort(key=lambda known: (known.message.state is not MessageState.GONE, known.message.updated_at))
+        return {
+            known.message.uidl: known
+            for known in found
+            if known.message.state is not MessageState.GONE or known.message.updated_at >= since
+        }
+
+    async def _ready_to_answer(self) -> None:
         await asyncio.sleep(0)
         if self.known_fails or (self._owed and self._write(self._owed) is not None):
             raise StoreError("the ledger cannot be read")
         if self._owed:
             self._effects.append("synced " + " ".join(map(row_text, self._owed)))
             self._owed.clear()
-        rows = [m for m in self.messages.values() if m.state is not MessageState.GONE]
-        return {
-            m.uidl: KnownMessage(m, tuple(d for (n, _), d in self.deliveries.items() if n == m.message_id))
-            for m in rows
+
+    def _all_known(self, maildrop: MaildropName) -> list[KnownMessage]:
+        return [
+            KnownMessage(m, tuple(d for (n, _), d in self.deliveries.items() if n == m.message_id))
+            for m in self.messages.values()
             if m.maildrop == maildrop
-        }
+        ]
 
     async def adopt(self, records: Sequence[MessageRecord]) -> None:
         await asyncio.sleep(0)

@@ -10,12 +10,14 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from mailferry.errors import StoreError
 from mailferry.ledger import HistoryFilter, SqlLedger
 from mailferry.model import (
+    RECEIVER,
     DeliveryRecord,
     DeliveryState,
     DestinationName,
@@ -176,6 +178,30 @@ class LedgerContract:
         assert await ledger.known_messages(ALICE) == {b"same": KnownMessage(message(2, b"same"))}
         await ledger.save([message(2, b"same", state=MessageState.GONE), message(3, b"same")])
         assert sorted(numbers(await ledger.history(HistoryFilter()))) == [1, 2, 3]
+
+    async def test_what_came_by_smtp_is_found_by_its_identity_also_when_it_is_gone(
+        self, ledger: SqlLedger
+    ) -> None:
+        def received(number: int, uidl: bytes, **changes: Any) -> MessageRecord:
+            return replace(message(number, uidl, maildrop=RECEIVER), **changes)
+
+        gone = MessageState.GONE
+        rows = [
+            received(1, b"old", state=gone, updated_at=10.0),
+            received(2, b"again", state=gone, updated_at=90.0),
+            received(3, b"again", state=gone, updated_at=100.0),
+            received(4, b"live", state=gone, updated_at=300.0),
+            received(5, b"live", state=MessageState.DEFERRED, updated_at=20.0),
+            received(6, b"other", updated_at=100.0),
+            message(7, b"again", maildrop=ALICE),
+        ]
+        await ledger.save([*rows, delivery(3), delivery(5)])
+        asked = [Uidl(each) for each in (b"old", b"again", b"live", b"never")]
+        assert await ledger.received_messages(asked, 50.0) == {
+            b"again": KnownMessage(rows[2], (delivery(3),)),
+            b"live": KnownMessage(rows[4], (delivery(5),)),
+        }
+        assert set(await ledger.received_messages(asked, 10.0)) == {b"old", b"again", b"live"}
 
     async def test_a_uidl_is_unique_among_those_that_are_there(self, ledger: SqlLedger) -> None:
         await ledger.save([message(1, b"same"), message(2, b"same", maildrop=BOB)])

@@ -17,6 +17,7 @@ from mailferry.ledger.schema import (
     MESSAGE,
     MESSAGE_FIELDS,
     NOT_GONE,
+    RECEIVED,
     STANDING_FIELDS,
 )
 from mailferry.model import (
@@ -68,6 +69,20 @@ def known_messages(connection: Connection, maildrop: MaildropName) -> dict[Uidl,
     deliveries = _grouped(connection.execute(_DELIVERIES.where(DELIVERY.c.message_id.in_(numbers))))
     rows = _rows(connection.execute(select(*MESSAGE_FIELDS).where(*here)))
     return {known.message.uidl: known for known in _known(rows, deliveries)}
+
+
+def received_messages(
+    connection: Connection, uidls: Sequence[Uidl], since: float
+) -> dict[Uidl, KnownMessage]:
+    """Return those of some messages that came by SMTP, by UIDL; gone ones if they changed since then.
+
+    A UIDL that has several rows is told by the one that is not gone, else by the newest.
+    """
+    wanted = (RECEIVED, MESSAGE.c.uidl.in_(uidls), or_(NOT_GONE, MESSAGE.c.updated_at >= since))
+    rows = connection.execute(select(*MESSAGE_FIELDS).where(*wanted)).all()  # no ORDER BY: it misleads SQLite
+    known = list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
+    known.sort(key=lambda each: (each.message.state is not MessageState.GONE, each.message.updated_at))
+    return {each.message.uidl: each for each in known}
 
 
 def history(connection: Connection, wanted: HistoryFilter) -> list[KnownMessage]:

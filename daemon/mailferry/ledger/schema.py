@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest revision under `migrations/versions/`; revisions are numbers that rise."""
 
 VERSION_TABLE: Final = "ledger_version"
@@ -46,6 +46,9 @@ _IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 NOT_GONE: Final = text("state <> 'gone'")
 """A literal, not a bound value: only so does a planner see that the partial index serves."""
+
+RECEIVED: Final = text("maildrop = 'receiver'")
+"""Mail that came by SMTP; a literal for the same reason."""
 
 MESSAGE: Final = Table(
     "message",
@@ -75,6 +78,8 @@ MESSAGE: Final = Table(
     Index("ix_message_maildrop", "maildrop", "updated_at", "state"),
     Index("ix_message_state", "state", "updated_at"),
     Index("ix_message_updated", "updated_at"),
+    # Also what is gone: a sender that never read our 250 brings a message again.
+    Index("ix_message_received", "maildrop", "uidl", sqlite_where=RECEIVED, postgresql_where=RECEIVED),
 )
 
 DELIVERY: Final = Table(

@@ -154,10 +154,26 @@ class SqlLedger:
             StoreError: the store cannot be read, owes receipts that it could not write, or
                 has no room for more.
         """
+        return await self._ask_for_known(lambda connection: queries.known_messages(connection, maildrop))
+
+    async def received_messages(self, uidls: Sequence[Uidl], since: float) -> dict[Uidl, KnownMessage]:
+        """Return those of some messages that came by SMTP; gone ones if they changed at `since` or later.
+
+        Raises:
+            StoreError: as `known_messages`.
+        """
+        return await self._ask_for_known(
+            lambda connection: queries.received_messages(connection, uidls, since)
+        )
+
+    async def _ask_for_known(
+        self, work: Callable[[Connection], dict[Uidl, KnownMessage]]
+    ) -> dict[Uidl, KnownMessage]:
+        """Ask what is known: only while what becomes of it can be written down."""
         await self._pay_debts()
         if not self._reserve.whole:
             await self.save([])
-        known = await self._run(lambda connection: queries.known_messages(connection, maildrop))
+        known = await self._run(work)
         # Answers come in the order of the questions: an order that failed while
         # this one waited has told of it by now.
         if self._unpaid():

@@ -203,6 +203,7 @@ class SmtpSession(SmtpLink):
             raise
         if isinstance(content, str):
             self._house.give_back(share)
+            self._house.refused(self, Refusal.CONTENT, content)
             return content
         return await self._deliver(transaction, content, share)
 

@@ -181,6 +181,7 @@ async def test_a_copy_from_before_an_upgrade_serves(filled: Path) -> None:
     copy = sqlite3.connect(files.copies[0])
     for column in ("last_attempt_at", "last_reply"):
         copy.execute(f"ALTER TABLE standing DROP COLUMN {column}")
+    copy.execute("DROP INDEX ix_message_received")
     copy.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
     copy.commit()
     copy.close()
