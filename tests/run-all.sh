@@ -18,6 +18,7 @@ has() { PATH="$search" command -v "$1" >/dev/null; }
 
 missing_servers() {
     has dovecot || echo dovecot-pop3d
+    [ -x /usr/lib/dovecot/lmtp ] || echo dovecot-lmtpd
     has postfix || echo postfix
     has promtool || echo prometheus
 }

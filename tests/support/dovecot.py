@@ -1,4 +1,4 @@
-"""A private Dovecot: the real POP3 server on loopback ports, all its files under one folder.
+"""A private Dovecot: the real POP3 and LMTP server on loopback, all its files under one folder.
 
 Runs as root or as an ordinary user, beside any Dovecot of the system, which it
 never touches. It is started as our child and ended by its pid.
@@ -40,6 +40,8 @@ class PrivateDovecot:
         certificate: what it shows; by default one that `authority` issued for loopback.
         token_key: where set, OAUTHBEARER and XOAUTH2 take JSON web tokens signed with it (HS256).
         client_certificates: whether EXTERNAL takes certificates of `authority`, by their common names.
+        lmtp_port: where it speaks LMTP, with `lmtp`; users are then known by what stands before the @.
+        lmtp_socket: its Unix socket for the same.
         log: its log file.
     """
 
@@ -52,15 +54,19 @@ class PrivateDovecot:
         lock_session: bool = True,
         token_key: bytes = b"",
         client_certificates: bool = False,
+        lmtp: bool = False,
     ) -> None:
         self._program = require("dovecot")
         require("pop3-login")
         if (token_key or client_certificates) and _version(self._program) >= (2, 4):
             unavailable("dovecot 2.3, whose settings for tokens and certificates these are")
+        if lmtp:
+            require("lmtp")
         self.authority = authority or LocalAuthority()
         self.certificate = certificate or self.authority.good()
         self.port = free_port()
         self.tls_port = free_port()
+        self.lmtp_port = free_port() if lmtp else 0
         self.log = folder / "dovecot.log"
         self._folder = folder
         self._lock_session = lock_session
@@ -71,6 +77,7 @@ class PrivateDovecot:
         # A short path too: those of Unix sockets end at 108 octets.
         self._own_folder = Path(tempfile.mkdtemp(prefix="dovecot-"))
         self._own_folder.chmod(0o755)
+        self.lmtp_socket = self._own_folder / "lmtp"
         self._child: Child | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._users.touch(mode=0o600)
@@ -81,7 +88,7 @@ class PrivateDovecot:
         """Add a user with mail."""
         with self._users.open("a", encoding="utf-8") as users:
             users.write(f"{name}:{{PLAIN}}{password}\n")
-        maildir = self._maildir(name)
+        maildir = self.maildir_of(name)
         for part in ("tmp", "new", "cur"):
             (maildir / part).mkdir(parents=True)
         for path in (maildir.parent.parent, maildir.parent, maildir, *maildir.iterdir()):
@@ -93,17 +100,18 @@ class PrivateDovecot:
         """Let a message arrive; the file holds these octets."""
         # Dovecot numbers new mail in the order of file names.
         unique = f"{next(self._arrivals)}.test"
-        partial = self._maildir(name) / "tmp" / unique
+        partial = self.maildir_of(name) / "tmp" / unique
         partial.write_bytes(content)
         partial.chmod(0o644)
-        partial.rename(self._maildir(name) / "new" / unique)
+        partial.rename(self.maildir_of(name) / "new" / unique)
 
     def messages_left(self, name: str) -> list[bytes]:
         """Return the messages in a user's Maildir, oldest first."""
-        paths = [path for part in ("new", "cur") for path in (self._maildir(name) / part).iterdir()]
+        paths = [path for part in ("new", "cur") for path in (self.maildir_of(name) / part).iterdir()]
         return [path.read_bytes() for path in sorted(paths, key=lambda path: path.name)]
 
-    def _maildir(self, name: str) -> Path:
+    def maildir_of(self, name: str) -> Path:
+        """Return where a user's Maildir lies."""
         return self._own_folder / "mail" / name / "Maildir"
 
     # --- the process ------------------------------------------------------------
@@ -126,6 +134,8 @@ class PrivateDovecot:
         self._child = Child([self._program, "-F", "-c", config], self._folder / "dovecot.out")
         try:
             self._child.wait_ready(lambda: greets(self.port, b"+OK"), "dovecot")
+            if self.lmtp_port:
+                self._child.wait_ready(lambda: greets(self.lmtp_port, b"220"), "dovecot's lmtp")
         except (RuntimeError, TimeoutError):
             self.stop()
             raise
@@ -165,7 +175,7 @@ class PrivateDovecot:
 base_dir = {self._own_folder}/run
 state_dir = {self._own_folder}/state
 log_path = {self.log}
-protocols = pop3
+protocols = pop3{" lmtp" * bool(self.lmtp_port)}
 listen = 127.0.0.1
 {_process_users()}
 default_process_limit = {_SESSIONS}
@@ -206,11 +216,32 @@ service anvil {{
 service stats {{
   chroot =
 }}
+{self._lmtp(version)}"""
+
+    def _lmtp(self, version: tuple[int, int]) -> str:
+        if not self.lmtp_port:
+            return ""
+        local_part = "%{user | username | lower}" if version >= (2, 4) else "%Ln"
+        return f"""\
+auth_username_format = {local_part}
+service lmtp {{
+  chroot =
+  inet_listener lmtp {{
+    port = {self.lmtp_port}
+  }}
+  unix_listener {self.lmtp_socket} {{
+    mode = 0666
+  }}
+}}
 """
 
     def _mechanisms(self) -> str:
         tokens = " oauthbearer xoauth2" * bool(self._token_key)
         return MECHANISMS + tokens + " external" * self._client_certificates
+
+    def _mechanisms_of_passwords(self) -> str:
+        """Keep tokens away from the passwords; but a list of mechanisms hides the users from LMTP."""
+        return "" if self.lmtp_port else f"mechanisms = {MECHANISMS}"
 
     def _tokens_2_3(self) -> str:
         if not self._token_key:
@@ -257,7 +288,7 @@ ssl_cert = <{self._folder}/dovecot.crt
 ssl_key = <{self._folder}/dovecot.key
 passdb {{
   driver = passwd-file
-  mechanisms = {MECHANISMS}
+  {self._mechanisms_of_passwords()}
   args = scheme=PLAIN username_format=%u {self._users}
 }}
 userdb {{
