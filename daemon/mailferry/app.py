@@ -6,61 +6,62 @@ module holds state.
 
 from __future__ import annotations
 
-import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry
+from structlog.typing import FilteringBoundLogger
 
 from mailferry import __version__
+from mailferry.assembly.changeover import Running
 from mailferry.assembly.destinations import make_destination
-from mailferry.assembly.etrn import etrn_jobs, etrn_server
-from mailferry.assembly.maildrops import make_maildrop, timetable_of
+from mailferry.assembly.etrn import etrn_server
 from mailferry.assembly.making import Making
+from mailferry.assembly.notices import Notices
+from mailferry.assembly.reload import Reloader
+from mailferry.assembly.workshop import Routes, Standings, Workshop
 from mailferry.config.models import Settings
-from mailferry.destinations.letter import Sender
+from mailferry.config.source import ConfigSource
 from mailferry.ledger.store import SqlLedger
-from mailferry.message.notice import NoticeEnvelope
 from mailferry.message.spool import Spool
-from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
+from mailferry.model import DestinationName, MaildropName
 from mailferry.net.switchboard import TraceSwitchboard
 from mailferry.net.trace import Trace
-from mailferry.ports import Clock, Destination, Emit
+from mailferry.ports import Destination, Emit
 from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import SystemClock, steady_seconds
-from mailferry.runtime.schedule import Schedule, Timetable
+from mailferry.runtime.schedule import Schedule
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
-from mailferry.runtime.turn import Turns
 from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import Surroundings
 from mailferry.services.etrn import ArrivalWatch, EtrnServer
-from mailferry.services.notice import STANDING_NAME, NoticePolicy, NoticeService
-from mailferry.services.notice_board import NoticeBoard
 from mailferry.services.poll import PollReport
-from mailferry.services.route import Route, RouteStandings
 from mailferry.telemetry.events import EventLog
 from mailferry.telemetry.fanout import fan_out
 from mailferry.telemetry.logging import configure_logging
 from mailferry.telemetry.metrics import Metrics
 from mailferry.web.server import WebServer
 
-Standings = Mapping[tuple[StandingKind, str], StandingRecord]
-
 
 class Application:
     """A configured mailferry; `opened` starts its parts and stops them again."""
 
-    def __init__(self, settings: Settings, *, log_stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, settings: Settings, *, log_stream: TextIO = sys.stderr, source: ConfigSource | None = None
+    ) -> None:
+        """Take the settings, and for a daemon that can be reloaded where they came from."""
         self.settings = settings
+        self._source = source
+        self._log_stream = log_stream
         self.registry = CollectorRegistry()
         self._maildrops = {name: m for name, m in settings.maildrop.items() if m.enabled}
-        self._log = self._make_log(log_stream)
+        self._log = EventLog(*self._loggers(settings))
         self.metrics = Metrics(
             self.registry,
             maildrops=list(self._maildrops),
@@ -68,14 +69,19 @@ class Application:
             etrn_nodes=[(name, node) for name, e in settings.etrn.items() if e.enabled for node in e.nodes],
             version=__version__,
         )
-        self._board = self._notice_board()
+        self._notices = Notices()
+        self._notices.address(settings, self._making)
         self.emit: Emit = fan_out(*self._sinks)
 
-    def _make_log(self, stream: TextIO) -> EventLog:
-        daemon = self.settings.daemon
+    def _loggers(self, settings: Settings) -> tuple[FilteringBoundLogger, FilteringBoundLogger]:
+        daemon = settings.daemon
         level = "debug" if daemon.trace else daemon.log_level
-        make_logger = configure_logging(format=daemon.log_format, level=level, stream=stream)
-        return EventLog(make_logger(), make_logger.unfiltered())
+        make = configure_logging(format=daemon.log_format, level=level, stream=self._log_stream)
+        return make(), make.unfiltered()
+
+    def _apply_logging(self, settings: Settings) -> None:
+        self._log.log_with(*self._loggers(settings))
+        self.traces.set_always(on=settings.daemon.trace)
 
     def listen_to_events(self, sink: Emit) -> None:
         """Let one more sink hear every event; before `opened`."""
@@ -83,8 +89,7 @@ class Application:
 
     @property
     def _sinks(self) -> tuple[Emit, ...]:
-        board = (self._board,) if self._board is not None else ()
-        return (self._log, self.metrics.observe, *board)
+        return (self._log, self.metrics.observe, self._notices)
 
     async def run(self) -> None:
         """Run as a daemon until a signal asks for the end.
@@ -121,10 +126,11 @@ class Application:
     def _assemble(self, ledger: SqlLedger, standings: Standings) -> Supervisor:
         daemon = self.settings.daemon
         clock = SystemClock(self.emit)
-        routes = self._routes(standings, clock)
+        routes = Routes(self._making, self.emit, clock)
+        routes.make_all(self.settings, standings)
         surroundings = Surroundings(
             ledger=ledger,
-            destinations=routes,
+            destinations=routes.by_name,
             budget=MemoryBudget(daemon.memory_budget, spool_threshold_octets=self._spool.threshold_octets),
             emit=self.emit,
             clock=clock,
@@ -138,19 +144,24 @@ class Application:
         self.metrics.set_open_sessions("pop3", lambda: caps.in_use)
         self.metrics.set_schedule_lag(lambda: schedule.lag_seconds)
 
-        route_standings = RouteStandings(routes)
-        turns: dict[MaildropName, tuple[Turns, Timetable]] = {}
-        for text, maildrop in self._maildrops.items():
-            name = MaildropName(text)
-            standing = standings.get((StandingKind.MAILDROP, text))
-            turn = Turns(
-                make_maildrop(name, maildrop, self._making), surroundings, caps, route_standings, standing
-            )
-            turns[name] = (turn, timetable_of(maildrop))
+        workshop = Workshop(self._making, routes, surroundings, caps, self.arrivals)
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
-        etrn = etrn_jobs(self.settings, surroundings, self.arrivals, standings, self.etrn_server)
-        notices = self._notices(surroundings, standings)
-        return Supervisor(life, surroundings, turns, schedule, notices, etrn)
+        fleet = workshop.fleet(self.settings, schedule, standings)
+        notices = self._notices.service(self.settings, self._making, surroundings, standings)
+        supervisor = Supervisor(life, surroundings, fleet, schedule, notices, self.arrivals.look)
+        if self._source is not None:
+            running = Running(
+                workshop,
+                surroundings,
+                caps,
+                schedule,
+                supervisor,
+                self._notices,
+                self.metrics,
+                self._apply_logging,
+            )
+            supervisor.reloader = Reloader(self.settings, self._source.load, running)
+        return supervisor
 
     # ETRN
 
@@ -162,27 +173,6 @@ class Application:
     def arrivals(self) -> ArrivalWatch:
         """The watch that whoever receives mail tells of what came."""
         return ArrivalWatch(self.emit, time.time, steady_seconds)
-
-    # The operator's summary
-
-    def _notice_board(self) -> NoticeBoard | None:
-        recipient = self.settings.notice.to
-        if recipient is None:
-            return None
-        return NoticeBoard(NoticeEnvelope(self._hostname, recipient), time.time, steady_seconds)
-
-    def _notices(self, surroundings: Surroundings, standings: Standings) -> NoticeService | None:
-        notice = self.settings.notice
-        if self._board is None or notice.to is None or notice.destination is None:
-            return None
-        settings = self.settings.destination[notice.destination]
-        # The same server, but its own envelope, and one session that keeps no mail waiting.
-        changes = {"recipients": (notice.to,), "sender": Sender.NULL.value, "max_sessions": 1}
-        settings = settings.model_copy(update=changes)
-        way = make_destination(DestinationName(notice.destination), settings, self._making)
-        policy = NoticePolicy(NoticeEnvelope(self._hostname, notice.to), notice.every)
-        standing = standings.get((StandingKind.NOTICE, STANDING_NAME))
-        return NoticeService(policy, self._board, way, surroundings, standing)
 
     def _quarantine(self) -> QuarantineStore:
         quarantine = quarantine_in(self.settings.daemon.state_dir)
@@ -219,17 +209,6 @@ class Application:
         finally:
             for destination in made.values():
                 await destination.drain()
-
-    def _routes(self, standings: Standings, clock: Clock) -> dict[DestinationName, Route]:
-        routes: dict[DestinationName, Route] = {}
-        for text, settings in self.settings.destination.items():
-            if not settings.enabled:
-                continue
-            name = DestinationName(text)
-            inner = make_destination(name, settings, self._making)
-            standing = standings.get((StandingKind.DESTINATION, text))
-            routes[name] = Route(inner, self.emit, clock, random.random, standing)
-        return routes
 
     @cached_property
     def _making(self) -> Making:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -100,28 +99,3 @@ async def test_a_reply_that_does_not_come_before_the_end_leaves_its_message_in_d
         assert len(box.messages) == 1
     await pop3.stop()
     await smtp.stop()
-
-
-async def test_sighup_ends_nothing(tmp_path: Path) -> None:
-    pop3 = SandboxPop3Server({"ann": SandboxMaildrop(PASSWORD, [])})
-    await pop3.start()
-    folder = ConfigFolder(tmp_path)
-    config = folder.write(
-        {
-            "maildrop.ann": folder.maildrop(pop3.port, "ann", every="1s"),
-            "destination.hop": folder.smtp(1),
-        },
-        log_format="json",
-    )
-    with DaemonProcess(config) as daemon:
-        await asyncio.to_thread(daemon.wait_for, lambda: bool(daemon.named("daemon.started")), "start")
-        daemon.process.send_signal(signal.SIGHUP)
-        await asyncio.to_thread(
-            daemon.wait_for, lambda: any("restart" in line for line in daemon.raw), "word about the restart"
-        )
-        polls = len(daemon.named("poll.finished"))
-        await asyncio.to_thread(
-            daemon.wait_for, lambda: len(daemon.named("poll.finished")) > polls, "poll after the signal"
-        )
-        assert await asyncio.to_thread(daemon.stop) == 0
-    await pop3.stop()

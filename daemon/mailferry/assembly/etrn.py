@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from mailferry.assembly.links import credentials_of, endpoint_of
 from mailferry.config.models import EtrnSettings, ReceiverSettings, Settings
 from mailferry.config.network_kinds import split_listen
-from mailferry.model import StandingKind, StandingRecord
 from mailferry.net.credentials import LoginMethod
 from mailferry.net.etrn_connector import SmtpEtrnConnector
 from mailferry.net.etrn_listener import SmtpListener
 from mailferry.net.smtp_connector import SmtpSettings
 from mailferry.net.trace import Trace
 from mailferry.policy.etrn import is_served
-from mailferry.runtime.caps import SessionCaps
-from mailferry.runtime.etrn_jobs import EtrnJobs
-from mailferry.runtime.etrn_turns import EtrnTurns
 from mailferry.runtime.schedule import Timetable
-from mailferry.services.context import Surroundings
-from mailferry.services.etrn import ArrivalWatch, EtrnPolicy, EtrnServer
+from mailferry.services.etrn import EtrnPolicy, EtrnServer
 
 MAX_SESSIONS = 32
 """Sessions with all servers that are asked; they take no places from polls."""
@@ -74,22 +68,6 @@ def etrn_smtp_settings(etrn: EtrnSettings, hostname: str) -> SmtpSettings:
         allow_cleartext=etrn.cleartext_allowed,
         pipelining=False,
     )
-
-
-def etrn_jobs(
-    settings: Settings,
-    surroundings: Surroundings,
-    watch: ArrivalWatch,
-    standings: Mapping[tuple[StandingKind, str], StandingRecord],
-    make: Callable[[str], EtrnServer],
-) -> EtrnJobs:
-    """Return the turns of all servers with their timetables."""
-    caps = SessionCaps(MAX_SESSIONS, per_host=1)
-    jobs = []
-    for name, etrn in etrn_settings(settings):
-        turns = EtrnTurns(make(name), surroundings, caps, watch, standings)
-        jobs.append((turns, etrn_timetable(etrn, turns.last_attempt_at, time.time())))
-    return EtrnJobs(jobs, watch)
 
 
 def etrn_timetable(settings: EtrnSettings, last_attempt_at: float | None, now: float) -> Timetable:

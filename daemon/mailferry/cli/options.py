@@ -12,6 +12,7 @@ from mailferry.cli.faults import DEBUG_VARIABLE
 
 if TYPE_CHECKING:
     from mailferry.config import Settings
+    from mailferry.config.source import ConfigSource
 
 ConfigOption = Annotated[
     Path | None,
@@ -35,6 +36,16 @@ def settings_from(path: Path | None, *, check_secrets: bool = True) -> Settings:
     """
     from mailferry.config import load_settings
 
+    return load_settings(path, environ=_environ(), check_secrets=check_secrets)
+
+
+def source_of(path: Path | None) -> ConfigSource:
+    """Return what reads the configuration, as often as it is needed."""
+    from mailferry.config.source import ConfigSource
+
+    return ConfigSource(path, _environ())
+
+
+def _environ() -> dict[str, str]:
     # Every other MAILFERRY_ variable sets a key, and would be refused if it did not.
-    environ = {name: value for name, value in os.environ.items() if name != DEBUG_VARIABLE}
-    return load_settings(path, environ=environ, check_secrets=check_secrets)
+    return {name: value for name, value in os.environ.items() if name != DEBUG_VARIABLE}

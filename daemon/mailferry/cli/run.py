@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+
 from mailferry.cli.loop import run_in_loop
-from mailferry.cli.options import ConfigOption, settings_from
+from mailferry.cli.options import ConfigOption, source_of
 
 
 def run(config: ConfigOption = None) -> None:
     """Run the daemon in the foreground; it logs to stderr.
 
-    SIGTERM or Ctrl-C finishes what is under way and ends it with exit code 0.
+    SIGTERM or Ctrl-C finishes what is under way and ends it with exit code 0. SIGHUP
+    reads the configuration again.
     """
-    settings = settings_from(config)
+    # By default it would end the process; until the daemon listens there is nothing to read again.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    source = source_of(config)
+    settings = source.load()
     from mailferry.app import Application
 
-    run_in_loop(Application(settings).run())
+    run_in_loop(Application(settings, source=source).run())

@@ -66,6 +66,14 @@ class TraceSwitchboard:
         """Whether the configuration has everything traced."""
         return self._always
 
+    def set_always(self, *, on: bool) -> None:
+        """Have everything traced, or no more, as the configuration says now; what was switched on by hand stays."""
+        if on == self._always:
+            return
+        self._always = on
+        for peer in self._peers.values():
+            peer.set_always(on=on)
+
     def states(self) -> tuple[TraceState, ...]:
         """Return what is on."""
         return tuple(peer.state() for peer in self._peers.values() if peer.switch.on)
@@ -127,6 +135,10 @@ class _Peer:
         self._run = _Run(timer, ends_at)
         self.switch.on = True
         self._emit(TraceStarted(self._name, ends_at))
+
+    def set_always(self, *, on: bool) -> None:
+        if self._run is None:
+            self.switch.on = on
 
     def end(self, reason: EndReason) -> None:
         run, self._run = self._run, None

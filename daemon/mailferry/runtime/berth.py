@@ -50,6 +50,7 @@ class Berth(Generic[J]):
         self.on_empty = on_empty
         self._name = name
         self._schedule = schedule
+        self._timetable: Timetable | None = None
         self._wanted: Successor[J] | None = None
         self._revision = 0
         self._change: asyncio.Task[None] | None = None
@@ -61,9 +62,14 @@ class Berth(Generic[J]):
         return self._change
 
     def hold(self, job: J, timetable: Timetable) -> None:
-        """Let a job be called from now on."""
+        """Put a job here, to be called after `enter`."""
         self.job = job
-        self._schedule.add(self._name, timetable, job.start)
+        self._timetable = timetable
+
+    def enter(self) -> None:
+        """Let the job be called from now on."""
+        if self.job is not None and self._timetable is not None:
+            self._schedule.add(self._name, self._timetable, self.job.start)
 
     def give_to(self, successor: Successor[J] | None) -> None:
         """Bring the holder to an end and let another one follow; None for nobody. The last word counts."""
@@ -98,6 +104,7 @@ class Berth(Generic[J]):
         former, self.job = self.job, None
         if self._wanted is not None and not self._closed:
             self.hold(*self._wanted(former))
+            self.enter()
 
     def _changed(self, task: asyncio.Task[None]) -> None:
         self._change = None

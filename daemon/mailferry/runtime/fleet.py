@@ -14,7 +14,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 
 from mailferry.model import DestinationName, MaildropName
-from mailferry.ports import Destination
 from mailferry.runtime.berth import Berth, Successor
 from mailferry.runtime.etrn_turns import EtrnTurns
 from mailferry.runtime.schedule import Schedule, Timetable
@@ -34,14 +33,12 @@ class Fleet:
         destinations: what polls deliver to; the fleet changes it.
     """
 
-    def __init__(
-        self, schedule: Schedule, destinations: MutableMapping[DestinationName, Destination]
-    ) -> None:
+    def __init__(self, schedule: Schedule, destinations: MutableMapping[DestinationName, Route]) -> None:
         self._schedule = schedule
         self._routes = destinations
         self._maildrops: dict[MaildropName, Berth[Turns]] = {}
         self._etrn: dict[str, Berth[EtrnTurns]] = {}
-        self._retiring: dict[asyncio.Task[None], Destination] = {}
+        self._retiring: dict[asyncio.Task[None], Route] = {}
         self._leaving: dict[DestinationName, asyncio.Task[None]] = {}
 
     # -- what there is
@@ -57,20 +54,31 @@ class Fleet:
         return {name: berth.job for name, berth in self._etrn.items() if berth.job is not None}
 
     @property
-    def destinations(self) -> Mapping[DestinationName, Destination]:
+    def destinations(self) -> Mapping[DestinationName, Route]:
         """The destinations that take mail."""
         return self._routes
 
     @property
-    def to_drain(self) -> list[Destination]:
+    def to_drain(self) -> list[Route]:
         """Every destination that may have something under way."""
         return [*self._routes.values(), *self._retiring.values()]
 
-    # -- changes
+    # -- the beginning
 
     def hold_maildrop(self, turns: Turns, timetable: Timetable) -> None:
-        """Put a maildrop onto the schedule, at the start."""
+        """Add a maildrop before `enter`."""
         self._maildrop(turns.name).hold(turns, timetable)
+
+    def hold_etrn(self, turns: EtrnTurns, timetable: Timetable) -> None:
+        """Add a server that is asked for mail before `enter`."""
+        self._server(turns.name).hold(turns, timetable)
+
+    def enter(self) -> None:
+        """Put everything onto the schedule."""
+        for berth in self._berths():
+            berth.enter()
+
+    # -- changes
 
     def put_maildrop(self, name: MaildropName, successor: Successor[Turns]) -> None:
         """Add a maildrop, or let its new settings follow the old ones."""
@@ -86,10 +94,6 @@ class Fleet:
         berth = self._maildrop(name)
         berth.on_empty = emptied
         berth.give_to(None)
-
-    def hold_etrn(self, turns: EtrnTurns, timetable: Timetable) -> None:
-        """Put a server that is asked for mail onto the schedule, at the start."""
-        self._server(turns.name).hold(turns, timetable)
 
     def put_etrn(self, name: str, successor: Successor[EtrnTurns]) -> None:
         """Add a server, or let its new settings follow the old ones."""
@@ -176,15 +180,14 @@ class Fleet:
         if former is not None:
             self._retire(former, gone)
 
-    def _retire(self, destination: Destination, gone: Gone = lambda: None) -> None:
-        ended = destination.retire() if isinstance(destination, Route) else destination.drain()
-        task = asyncio.ensure_future(ended)
-        self._retiring[task] = destination
+    def _retire(self, route: Route, gone: Gone = lambda: None) -> None:
+        task = asyncio.get_running_loop().create_task(route.retire(), name=f"retire {route.name}")
+        self._retiring[task] = route
 
         def retired(task: asyncio.Task[None]) -> None:
             self._retiring.pop(task, None)
             _tell_bug(task)
-            if destination.name not in self._routes:
+            if route.name not in self._routes:
                 gone()
 
         task.add_done_callback(retired)

@@ -1,5 +1,7 @@
 """The daemon's life: start, wait for a signal, drain, end.
 
+SIGHUP reads the configuration anew; see `Supervisor.reload`.
+
 On SIGTERM or SIGINT nothing new begins; what is between a 250 and its row is
 finished, sessions are closed with QUIT, all within the stop timeout. A second
 signal ends at once. Nothing is lost either way: the ledger tells the next start
@@ -11,16 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mailferry.errors import StoreError
 from mailferry.events import DaemonStarted, DaemonStopped, DaemonStopping
 from mailferry.model import MaildropName
-from mailferry.runtime.etrn_jobs import EtrnJobs
+from mailferry.runtime.fleet import Fleet
+from mailferry.runtime.reload import Reload, ReloadReport
 from mailferry.runtime.schedule import Schedule, Timetable
-from mailferry.runtime.turn import Turns
 from mailferry.services.context import Surroundings
 from mailferry.services.notice import NoticeService
 from mailferry.services.poll import PollReport
@@ -31,6 +33,9 @@ _bugs = logging.getLogger("mailferry.bugs")
 _PRUNE_EVERY_SECONDS = 6 * 3600.0
 _COPY_EVERY_SECONDS = 3600.0
 """How often the ledger is asked whether a copy is due."""
+
+_LOOK_EVERY_SECONDS = 10.0
+"""How often to see whether a node, whose mail was asked for, has been silent for too long."""
 
 _LAST_ROWS_SECONDS = 2.0
 """Time for the last rows after destinations had to be cut off."""
@@ -58,26 +63,28 @@ class Supervisor:
         self,
         settings: SupervisorSettings,
         surroundings: Surroundings,
-        turns: Mapping[MaildropName, tuple[Turns, Timetable]],
+        fleet: Fleet,
         schedule: Schedule,
         notices: NoticeService | None = None,
-        etrn: EtrnJobs | None = None,
+        look_for_silence: Callable[[], object] | None = None,
     ) -> None:
         self.started = False
         self.stopping = False
-        self._settings = settings
-        self._turns = turns
-        self._destinations = list(surroundings.destinations.values())
+        self.settings = settings
+        self.fleet = fleet
+        self.reloader: Reload | None = None
+        """How to reload; None for a run that is not the daemon's."""
         self._ledger = surroundings.ledger
         self._schedule = schedule
         self._notices = notices
-        self._etrn = etrn
+        self._look_for_silence = look_for_silence
         self._emit = surroundings.emit
         self._clock = surroundings.clock
         self._ages_count = surroundings.ages_count
         self._pruning: asyncio.Task[None] | None = None
         self._copying: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
+        self._reloading: set[asyncio.Task[ReloadReport]] = set()
 
     @property
     def schedule_running(self) -> bool:
@@ -87,7 +94,7 @@ class Supervisor:
     @property
     def maildrop_count(self) -> int:
         """How many maildrops there are."""
-        return len(self._turns)
+        return len(self.fleet.maildrops)
 
     async def run(self) -> None:
         """Run by schedule until a signal asks for the end."""
@@ -95,7 +102,8 @@ class Supervisor:
             self._start_notices()
             self._start_schedule()
             self.started = True
-            self._emit(DaemonStarted(self._settings.version, len(self._turns), len(self._destinations)))
+            count = len(self.fleet.destinations)
+            self._emit(DaemonStarted(self.settings.version, self.maildrop_count, count))
             await self._stop_asked.wait()
             await self._drain()
 
@@ -106,7 +114,8 @@ class Supervisor:
         with self._signals():
             self._start_notices()
             self.started = True
-            tasks = {name: self._turns[name][0].start(despite_pause=True) for name in names}
+            maildrops = self.fleet.maildrops
+            tasks = {name: maildrops[name].start(despite_pause=True) for name in names}
             waits = [self._tell_end(name, task, on_end) for name, task in tasks.items() if task is not None]
             ended = asyncio.ensure_future(asyncio.gather(*waits))
             stopped = asyncio.ensure_future(self._stop_asked.wait())
@@ -123,6 +132,33 @@ class Supervisor:
         self._emit(DaemonStopping(reason))
         self._stop_asked.set()
 
+    async def reload(self) -> ReloadReport:
+        """Read the configuration anew and put what changed in force; a bad one changes nothing.
+
+        Returns when the new configuration is in force, but for maildrops whose last
+        session under the old one takes long; they are named in the report.
+        """
+        if self.reloader is None or self.stopping:
+            why = "the daemon is stopping" if self.stopping else "this is not the daemon"
+            return ReloadReport(accepted=False, problems=(why,))
+        return await self.reloader()
+
+    async def replace_notices(self, notices: NoticeService | None) -> None:
+        """Let the former summaries tell what they have, and others follow."""
+        former, self._notices = self._notices, notices
+        if former is not None:
+            await former.close()
+        if self.started:
+            self._start_notices()
+
+    def _hang_up(self) -> None:
+        if self.reloader is None:
+            _log.warning("SIGHUP is passed over: there is nothing to reload")
+            return
+        task = asyncio.get_running_loop().create_task(self.reload(), name="reload")
+        self._reloading.add(task)  # the loop keeps no reference of its own
+        task.add_done_callback(self._reloading.discard)
+
     async def _tell_end(
         self,
         name: MaildropName,
@@ -137,16 +173,17 @@ class Supervisor:
             self._notices.start()
 
     def _start_schedule(self) -> None:
-        for name, (turns, timetable) in self._turns.items():
-            self._schedule.add(name, timetable, turns.start)
-        if self._etrn is not None:
-            self._etrn.enter(self._schedule)
+        self.fleet.enter()
+        if self._look_for_silence is not None:  # also without a node: a reload may bring the first one
+            self._schedule.add(
+                "etrn silence", Timetable(every_seconds=_LOOK_EVERY_SECONDS), self._look_for_silence
+            )
         self._schedule.add("history pruning", Timetable(every_seconds=_PRUNE_EVERY_SECONDS), self._prune)
         self._schedule.add("ledger copy", Timetable(every_seconds=_COPY_EVERY_SECONDS), self._copy_ledger)
         self._schedule.start()
 
     def _prune(self) -> None:
-        before = self._clock() - self._settings.history_seconds
+        before = self._clock() - self.settings.history_seconds
         if not self._ages_count():
             return  # what only seems old is not forgotten either
         self._pruning = asyncio.get_running_loop().create_task(self._prune_rows(before))
@@ -164,25 +201,18 @@ class Supervisor:
         """Let what is under way reach a safe point, within the stop timeout."""
         self._schedule.stop()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.stop_timeout_seconds
-        running = [turns for turns, _ in self._turns.values()]
-        for turns in running:
-            turns.stop()
-        if self._etrn is not None:
-            self._etrn.stop()
+        deadline = loop.time() + self.settings.stop_timeout_seconds
+        self.fleet.stop()
         clean = await self._drain_destinations(deadline)
         if not clean:  # what was cut off is in doubt, and the rows that say so are being written
             deadline = max(deadline, loop.time() + _LAST_ROWS_SECONDS)
-        for turns in running:
-            clean &= await turns.wait_ended(deadline - loop.time())
-        if self._etrn is not None:
-            clean &= await self._etrn.wait_ended(deadline - loop.time())
+        clean &= await self.fleet.wait_ended(deadline)
         if self._notices is not None:
             await self._notices.close()
         self._emit(DaemonStopped(clean))
 
     async def _drain_destinations(self, deadline: float) -> bool:
-        drains = [asyncio.ensure_future(destination.drain()) for destination in self._destinations]
+        drains = [asyncio.ensure_future(destination.drain()) for destination in self.fleet.to_drain]
         if not drains:
             return True
         left = max(deadline - asyncio.get_running_loop().time(), 0)
@@ -196,7 +226,7 @@ class Supervisor:
         return not late and not failures
 
     def _signals(self) -> _SignalHandlers:
-        return _SignalHandlers(self.ask_to_stop)
+        return _SignalHandlers(self.ask_to_stop, self._hang_up)
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:
@@ -206,18 +236,18 @@ async def _first_of(*futures: asyncio.Future[Any]) -> None:
 class _SignalHandlers:
     """SIGTERM and SIGINT ask for the end; a second one gets the system's own treatment.
 
-    SIGHUP, from habit taken for "read your configuration again", must not end the
-    daemon by its default action and with it the mail: it is told and passed over.
+    SIGHUP must not end the process by its default action, whatever else it means.
     """
 
-    def __init__(self, ask: Callable[[str], None]) -> None:
+    def __init__(self, ask: Callable[[str], None], hang_up: Callable[[], None]) -> None:
         self._ask = ask
+        self._hang_up = hang_up
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
         for number in _ENDING_SIGNALS:
             loop.add_signal_handler(number, self._handle, number)
-        loop.add_signal_handler(signal.SIGHUP, _tell_hang_up)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
@@ -229,7 +259,3 @@ class _SignalHandlers:
         for ending in _ENDING_SIGNALS:
             loop.remove_signal_handler(ending)
         self._ask(signal.Signals(number).name)
-
-
-def _tell_hang_up() -> None:
-    _log.warning("SIGHUP is passed over: a changed configuration takes a restart")

@@ -32,13 +32,17 @@ class EventLog:
 
     def __init__(self, logger: FilteringBoundLogger, dialogue: FilteringBoundLogger | None = None) -> None:
         """Take a logger, and one for lines of dialogues, which are logged whatever the level is."""
-        self._write: dict[str, Callable[..., Any]] = {
+        self._write: dict[str, Callable[..., Any]] = {}
+        self._always: dict[type[Event], Callable[..., Any]] = {}
+        self._shapes: dict[type[Event], _Shape] = {}
+        self.log_with(logger, dialogue)
+
+    def log_with(self, logger: FilteringBoundLogger, dialogue: FilteringBoundLogger | None = None) -> None:
+        """Take other loggers from now on, after logging was configured anew."""
+        self._write = {
             name: getattr(logger, name) for name, level in LEVELS.items() if logger.is_enabled_for(level)
         }
-        self._always: dict[type[Event], Callable[..., Any]] = {}
-        if dialogue is not None:
-            self._always[WireTraced] = getattr(dialogue, WireTraced.level)
-        self._shapes: dict[type[Event], _Shape] = {}
+        self._always = {} if dialogue is None else {WireTraced: getattr(dialogue, WireTraced.level)}
 
     def __call__(self, event: Event) -> None:
         """Log the event, if its level is wanted."""

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from mailferry.errors import ConnectError
 from mailferry.events import DaemonStarted, DaemonStopped, DaemonStopping, PollFinished
 from mailferry.model import DestinationName, MaildropName
 from mailferry.runtime.caps import SessionCaps
+from mailferry.runtime.fleet import Fleet
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Maildrop, Turns
@@ -57,14 +59,17 @@ class Daemon:
     def __init__(self, rig: Rig, *others: FakeMaildrop) -> None:
         self.rig = rig
         self.schedule = FakeSchedule()
-        self.turns: dict[MaildropName, tuple[Turns, Timetable]] = {}
+        self.turns: dict[MaildropName, Turns] = {}
+        # Any: fakes of destinations stand in for routes.
+        fleet = Fleet(self.schedule, cast("Any", rig.around.destinations))
         for number, maildrop in enumerate((rig.maildrop, *others)):
             name = MaildropName("alice" if number == 0 else f"m{number}")
             policy = replace(rig.policy, maildrop=name)
             turns = Turns(Maildrop(policy, maildrop), rig.around, SessionCaps(5, 5), RouteStandings({}), None)
-            self.turns[name] = (turns, HOURLY)
+            self.turns[name] = turns
+            fleet.hold_maildrop(turns, HOURLY)
         settings = SupervisorSettings("1.2", STOP_SECONDS, 86400.0)
-        self.supervisor = Supervisor(settings, rig.around, self.turns, self.schedule)
+        self.supervisor = Supervisor(settings, rig.around, fleet, self.schedule)
 
     async def start(self) -> asyncio.Task[None]:
         task = asyncio.create_task(self.supervisor.run())
@@ -320,7 +325,7 @@ async def test_once_polls_only_the_named_and_despite_a_pause() -> None:
     rig = Rig(mail("u1"))
     other = FakeMaildrop([mail("v1")], rig.effects)
     daemon = Daemon(rig, other)
-    turns = daemon.turns[MaildropName("m1")][0]
+    turns = daemon.turns[MaildropName("m1")]
     turns.standing = replace(turns.standing, not_before=START + 10**6)
     ended = await daemon.once("m1")
     assert list(ended) == ["m1"]
