@@ -1,16 +1,18 @@
 """`mailferry check`: is the configuration right, and what does it say?
 
-It connects to nothing. Problems end it with exit code 78; warnings are what is
-allowed and still may not be meant, or what the daemon would stumble over.
+It connects to nothing, unless `--live` is asked for. Problems end it with exit code
+78; warnings are what is allowed and still may not be meant, or what the daemon would
+stumble over.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mailferry.cli.exit_codes import ExitCode
+from mailferry.cli.loop import run_in_loop
 from mailferry.cli.options import ConfigOption, JsonOption, settings_from
 from mailferry.cli.screen import print_json, screen, table
 from mailferry.cli.wording import counted
@@ -22,8 +24,28 @@ if TYPE_CHECKING:
     from mailferry.config import DestinationSettings, EtrnSettings, MaildropSettings, Settings
 
 
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the configuration and show what it sets up; connects to nothing."""
+def check(
+    config: ConfigOption = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Connect to every server, log in, and leave: no mail is fetched, sent or asked for.",
+        ),
+    ] = False,
+    patience: Annotated[
+        float,
+        typer.Option(
+            "--patience",
+            metavar="SECONDS",
+            min=0.1,
+            max=3600,
+            help="With --live: longest time for one server.",
+        ),
+    ] = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the configuration and show what it sets up; connects to nothing without --live."""
     try:
         settings = settings_from(config)
     except ConfigError as error:
@@ -34,10 +56,29 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from mailferry.cli.warnings_of import warnings_of
 
     warnings = warnings_of(settings)
-    if as_json:
+    if live:
+        _go_live(settings, warnings, patience, as_json=as_json)
+    elif as_json:
         print_json({"ok": True, **_document(settings), "warnings": warnings})
     else:
         _show(settings, warnings)
+
+
+def _go_live(settings: Settings, warnings: list[str], patience_seconds: float, *, as_json: bool) -> None:
+    from mailferry.assembly.live import LiveCheck
+    from mailferry.cli.check_live import all_well, live_document, show_live, summary
+
+    results = run_in_loop(LiveCheck(settings, patience_seconds).run())
+    well = all_well(results)
+    if as_json:
+        print_json({"ok": well, **_document(settings), "warnings": warnings, "live": live_document(results)})
+    else:
+        console = screen()
+        show_live(results, console)
+        for warning in warnings:
+            console.print(f"warning: {warning}", soft_wrap=True)
+        console.print(f"The configuration is good. {summary(results)}")
+    raise typer.Exit(ExitCode.OK if well else ExitCode.FAILED)
 
 
 def _problem(problem: object) -> dict[str, object]:

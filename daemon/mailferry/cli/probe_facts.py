@@ -24,7 +24,7 @@ Fact = tuple[str, str]
 def opening_facts(opening: Opening, username: str | None, *, pinned: bool, now: float) -> Iterator[Fact]:
     """Yield what is known of a session, also of one that failed on its way."""
     if opening.peer:
-        yield "address", f"{opening.peer}, from {opening.local}"
+        yield "address", f"{opening.peer}, from {opening.local}" if opening.local else opening.peer
     if opening.tls is not None:
         yield from _tls_facts(opening.tls, pinned=pinned, now=now)
     elif opening.peer:
