@@ -413,7 +413,8 @@ class CertificateSeen(Event):
 
     name: ClassVar[str] = "certificate.seen"
     level: ClassVar[Level] = "debug"
-    peer: Literal["maildrop", "destination", "etrn", "receiver"]
+    peer: str
+    """`maildrop`, `destination`, `etrn`, or `receiver` for our own."""
     peer_name: str
     expires_at: float
     """When the first certificate of the chain ends, as the peer sent it."""
@@ -425,7 +426,8 @@ class TokenRead(Event):
 
     name: ClassVar[str] = "token.read"
     level: ClassVar[Level] = "debug"
-    peer: Literal["maildrop", "destination", "etrn"]
+    peer: str
+    """`maildrop`, `destination` or `etrn`."""
     peer_name: str
     expires_at: float
     """0 when the token does not say."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mailferry.assembly.links import credentials_of, endpoint_of
 from mailferry.assembly.making import Making
 from mailferry.config.models import (
@@ -16,6 +18,7 @@ from mailferry.model import DestinationName
 from mailferry.net.credentials import LoginMethod
 from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.ports import Destination
+from mailferry.telemetry.results import Peer
 
 
 def make_destination(
@@ -26,9 +29,10 @@ def make_destination(
     """Return what delivers to a destination; nothing is opened before its first message."""
     if isinstance(settings, MaildirDestinationSettings):
         return MaildirDestination(name, settings.path)
+    link = replace(smtp_settings(settings, making.hostname), watch=making.watch(Peer.DESTINATION, name))
     return SmtpDestination(
         name,
-        SmtpConnector(smtp_settings(settings, making.hostname), making.tracer(f"destination.{name}")),
+        SmtpConnector(link, making.tracer(f"destination.{name}")),
         Envelope(settings.sender, tuple(settings.recipients), making.hostname),
         SmtpLimits(settings.max_sessions, settings.messages_per_session),
         making.spool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mailferry.assembly.links import credentials_of, endpoint_of
 from mailferry.assembly.making import Making
 from mailferry.config.models import MaildropSettings
@@ -12,6 +14,7 @@ from mailferry.policy.plan import Oversize, Rejected, Retention
 from mailferry.runtime.schedule import Timetable
 from mailferry.runtime.turn import Maildrop
 from mailferry.services.context import MaildropPolicy
+from mailferry.telemetry.results import Peer
 
 _REPLY_OVERHEAD_OCTETS = 64 * 1024
 """What a message may exceed its listed size by: servers count line ends differently."""
@@ -31,7 +34,8 @@ def make_maildrop(name: MaildropName, settings: MaildropSettings, making: Making
         max_hops=settings.max_hops,
         by_host=making.hostname,
     )
-    connector = Pop3Connector(pop3_settings(settings, making.spool), making.tracer(f"maildrop.{name}"))
+    link = replace(pop3_settings(settings, making.spool), watch=making.watch(Peer.MAILDROP, name))
+    connector = Pop3Connector(link, making.tracer(f"maildrop.{name}"))
     return Maildrop(policy, connector)
 
 

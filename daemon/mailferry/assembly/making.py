@@ -7,9 +7,19 @@ from dataclasses import dataclass
 
 from mailferry.message.spool import Spool
 from mailferry.net.trace import Trace
+from mailferry.net.watch import UNWATCHED, LinkWatch
+from mailferry.telemetry.results import Peer
 
 Tracer = Callable[[str], Callable[[], Trace]]
 """Takes a peer's name and returns what makes a trace for each of its sessions."""
+
+WatchLink = Callable[[Peer, str], LinkWatch]
+"""Takes what a peer is, and its name; returns whom a connector tells of its sessions."""
+
+
+def watch_nothing(_peer: Peer, _name: str) -> LinkWatch:
+    """Return a watch that tells nobody."""
+    return UNWATCHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +29,4 @@ class Making:
     hostname: str
     spool: Spool
     tracer: Tracer
+    watch: WatchLink = watch_nothing

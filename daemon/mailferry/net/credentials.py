@@ -20,6 +20,7 @@ from mailferry.errors import (
     StlsRefusedError,
 )
 from mailferry.net.trace import Direction, Trace, no_trace, switch_of
+from mailferry.policy.token_expiry import token_expires_at
 from mailferry.protocol.sasl import create_mechanism, takes_no_secret, takes_token
 from mailferry.protocol.sasl_exchange import NOTHING_KNOWN, LinkFacts, Mechanism
 
@@ -50,6 +51,7 @@ class Credentials:
     Attributes:
         password: returns the password, None when there is none; may raise SecretError.
         token: returns an OAuth 2.0 access token, None when there is none.
+        on_token: told when an access token ends, each time one is read; 0 when it does not say.
         changed_at: tells when the place of either was last written to, where that can be told.
     """
 
@@ -57,6 +59,7 @@ class Credentials:
     password: Callable[[], str] | None = None
     token: Callable[[], str] | None = None
     changed_at: Callable[[], float | None] = lambda: None
+    on_token: Callable[[float], None] = lambda _: None
 
     async def read_password(self) -> str:
         """Return the password.
@@ -73,7 +76,9 @@ class Credentials:
         """Return the OAuth 2.0 access token; raises as `read_password`."""
         if self.token is None:
             raise LocalProtocolError(f"no oauth2_token is configured for {self.username}")
-        return await asyncio.to_thread(self.token)
+        token = await asyncio.to_thread(self.token)
+        self.on_token(token_expires_at(token) or 0.0)
+        return token
 
     async def mechanism(self, name: str, facts: LinkFacts = NOTHING_KNOWN) -> Mechanism:
         """Return a fresh SASL exchange by that name; raises as `read_password`."""

@@ -6,6 +6,7 @@ which stage it failed and what had been said before.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -53,6 +54,7 @@ class Opening:
         tls: what is known of that.
         method: the way to log in that was used, as `SCRAM-SHA-256`; empty when none was.
         masked: takes this session's secrets out of a text.
+        on_tls: called with each connection that comes under TLS.
         reads_certificates: whether anybody wants to see them; the daemon does not.
     """
 
@@ -66,6 +68,7 @@ class Opening:
     method: str = ""
     masked: Callable[[str], str] = str
     reads_certificates: bool = True
+    on_tls: Callable[[ssl.SSLObject], None] = lambda _: None
 
     def begin(self, masked: Callable[[str], str]) -> None:
         """Forget an attempt before: a server that drops the link at CAPA is asked a second time."""
@@ -96,5 +99,8 @@ class Opening:
 
     def _note_tls(self, link: Link) -> None:
         self.protected = link.protected
-        if link.tls is not None and self.reads_certificates:
+        if link.tls is None:
+            return
+        self.on_tls(link.tls)
+        if self.reads_certificates:
             self.tls = tls_facts(link.tls)

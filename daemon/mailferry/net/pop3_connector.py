@@ -9,7 +9,7 @@ refused login is told apart by its reason (RFC 2449 s.8, RFC 3206).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mailferry.errors import (
@@ -29,6 +29,7 @@ from mailferry.net.pop3_login import Login, Verdict
 from mailferry.net.pop3_refusals import refused, session_refused
 from mailferry.net.pop3_session import Pop3Session
 from mailferry.net.trace import Trace, no_trace
+from mailferry.net.watch import UNWATCHED, LinkWatch
 from mailferry.policy.login import classify_login_refusal
 from mailferry.ports import MaildropTraits
 from mailferry.protocol.framing import BodySink
@@ -64,6 +65,7 @@ class Pop3Settings:
         allow_cleartext: permits a password on an unprotected link.
         pipelining: use it when the server offers it.
         message_limit_octets: a reply beyond this ends the session.
+        watch: whom to tell of certificates and tokens.
         spool: where messages go that are too large for memory; None keeps all in memory.
     """
 
@@ -74,6 +76,7 @@ class Pop3Settings:
     pipelining: bool = True
     message_limit_octets: int = 64 * 1024 * 1024
     spool: SinkMaker | None = None
+    watch: LinkWatch = UNWATCHED
 
 
 class Pop3Connector:
@@ -87,7 +90,7 @@ class Pop3Connector:
 
     async def open(self, opening: Opening | None = None) -> Pop3Session:
         """Connect, protect, log in; see `ports.MaildropConnector.open`. What is learned is noted in `opening`."""
-        opening = opening or Opening(reads_certificates=False)
+        opening = opening or Opening(reads_certificates=False, on_tls=self._settings.watch.handshake)
         try:
             return await self._open(opening)
         except _CapaDroppedError:
@@ -128,7 +131,7 @@ class Pop3Connector:
                 opening.stage = Stage.LOGIN
                 self._refuse_cleartext(dialogue)
                 await self._ask_for_utf8(dialogue, capabilities)
-                credentials = mask.watching(settings.credentials)
+                credentials = mask.watching(replace(settings.credentials, on_token=settings.watch.token))
                 login = self._login(dialogue, credentials, greeting, capabilities)
                 capabilities = await self._log_in(login, opening)
         except BaseException as error:  # a cancelled opening must not leave a socket behind either

@@ -17,7 +17,7 @@ from mailferry.net.link import connect
 from mailferry.net.opening import Opening, Stage
 from mailferry.net.smtp_session import Answer, SmtpSession, unexpected
 from mailferry.net.trace import Trace, no_trace
-from mailferry.net.watch import LinkWatch
+from mailferry.net.watch import UNWATCHED, LinkWatch
 from mailferry.policy.classify import hop_failure
 from mailferry.protocol.sasl import (
     SMTP_AUTH_OCTETS,
@@ -52,7 +52,7 @@ class SmtpSettings:
     pipelining: bool = True
     chunking: bool = True
     lmtp: bool = False
-    watch: LinkWatch = LinkWatch()
+    watch: LinkWatch = UNWATCHED
 
 
 class SmtpConnector:

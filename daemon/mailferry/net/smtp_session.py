@@ -40,6 +40,7 @@ class SmtpSession:
     Attributes:
         failure: why the session died, or None.
         on_change: called when a transaction finished or the session died.
+        on_end: called once, when the session is over.
     """
 
     def __init__(self, link: Link, core: SmtpConnection, *, final_timeout_seconds: float = 600.0) -> None:
@@ -47,6 +48,7 @@ class SmtpSession:
         self.core = core
         self.failure: MailferryError | None = None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
         self.transactions = 0
         """How many have been begun."""
         self._final_timeout_seconds = final_timeout_seconds
@@ -157,6 +159,7 @@ class SmtpSession:
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # nobody may be waiting for it
+        self.on_end()
         for event in self.core.connection_lost():
             self._tell(event)
         self.on_change()

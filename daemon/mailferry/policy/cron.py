@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -111,3 +113,27 @@ def read_cron(expression: str) -> CronTimes:
         weekdays=tuple(sorted({number % 7 for number in weekdays})),
         either_day=either_day,
     )
+
+
+_DAYS = 5 * 366
+"""Enough to meet every kind of year, a leap day included."""
+
+
+def longest_gap_seconds(times: CronTimes) -> float:
+    """Return the longest time between two moments at which something is due.
+
+    Changes between summer and winter time are left out of account.
+    """
+    of_day = [60 * hour + minute for hour in times.hours for minute in times.minutes]
+    within = max((later - earlier for earlier, later in pairwise(of_day)), default=0)
+    first = date(2024, 1, 1)
+    days = [number for number in range(_DAYS) if _is_due(times, first + timedelta(days=number))]
+    between = max((later - earlier for earlier, later in pairwise(days)), default=_DAYS)
+    overnight = between * 24 * 60 - (of_day[-1] - of_day[0])
+    return 60.0 * max(within, overnight)
+
+
+def _is_due(times: CronTimes, day: date) -> bool:
+    of_month, of_week = day.day in times.days, day.isoweekday() % 7 in times.weekdays
+    fits = (of_month or of_week) if times.either_day else (of_month and of_week)
+    return fits and day.month in times.months

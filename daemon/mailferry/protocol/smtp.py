@@ -40,7 +40,7 @@ ends the session with `connection_lost`, as a broken link does.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from mailferry.errors import LocalProtocolError, RemoteProtocolError
@@ -105,6 +105,7 @@ class SmtpConnection:
         use_chunking: False keeps to DATA, whatever is offered.
         lmtp: the server speaks LMTP (RFC 2033): LHLO is its EHLO, and each recipient has its own reply.
         trace: told every line of the dialogue, masked.
+        on_reply: told the code of every reply.
 
     Attributes:
         state: where the session stands.
@@ -121,6 +122,7 @@ class SmtpConnection:
         use_chunking: bool = True,
         lmtp: bool = False,
         trace: Trace | None = None,
+        on_reply: Callable[[int], None] = lambda _code: None,
     ) -> None:
         self.state = SmtpState.GREETING
         self.features = _NO_FEATURES
@@ -129,6 +131,7 @@ class SmtpConnection:
         self._use_pipelining = use_pipelining
         self._use_chunking = use_chunking
         self._trace = trace
+        self._on_reply = on_reply
         self._traced = switch_of(trace)
         self._parser = ReplyParser(limits)
         self._pipeline = Pipeline(trace)
@@ -296,6 +299,7 @@ class SmtpConnection:
             self._refuse_before_tls()
             if self._trace is not None and self._traced.on:
                 self._show(reply, self._trace)
+            self._on_reply(reply.code)
             self._take(reply)
             if self.state is SmtpState.CLOSED:
                 return

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailferry.policy.cron import read_cron
+from mailferry.policy.cron import longest_gap_seconds, read_cron
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,22 @@ def test_two_limits_on_the_day_mean_either(expression: str, either: bool) -> Non
 
 def test_a_day_that_no_month_has_is_no_obstacle_where_a_weekday_will_do() -> None:
     assert read_cron("0 0 31 apr fri").either_day
+
+
+@pytest.mark.parametrize(
+    ("expression", "hours"),
+    [
+        ("*/5 * * * *", 1 / 12),
+        ("0 * * * *", 1),
+        ("0 7-19 * * *", 12),
+        ("30 6 * * *", 24),
+        ("0 6 * * mon-fri", 72),
+        ("0 0 1 * *", 31 * 24),
+        ("0 0 1 1 *", 366 * 24),
+        ("0 0 29 2 *", (4 * 365 + 1) * 24),
+        ("0 0 1,15 * sun", 7 * 24),
+        ("0,10 8 * * *", 24 - 1 / 6),
+    ],
+)
+def test_the_longest_gap(expression: str, hours: float) -> None:
+    assert longest_gap_seconds(read_cron(expression)) == pytest.approx(hours * 3600)
