@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiosmtpd.smtp import SMTP, Session
 
@@ -71,6 +72,7 @@ class MailService:
     Attributes:
         origin: who lets it in: `receiver`, or the name of an entry in `[etrn]`.
         domains: in lower case; one that begins with a dot stands for the subdomains.
+        networks: that may connect; empty for all.
         guarded: whether the bounds for strangers hold: sessions in all, messages per minute.
         protected: the link has TLS already; then STARTTLS is not offered.
     """
@@ -78,6 +80,7 @@ class MailService:
     origin: str
     domains: tuple[str, ...]
     destinations: tuple[DestinationName, ...]
+    networks: tuple[str, ...] = ()
     guarded: bool = True
     protected: bool = False
 
@@ -141,7 +144,7 @@ class SmtpLink(SMTP):
 
     line_length_limit = 64 * 1024  # of the stream's buffer only: `CommandReader` bounds lines
 
-    def __init__(self, service: MailService, house: House, tls: Any = None) -> None:
+    def __init__(self, service: MailService, house: House, tls: ssl.SSLContext | None = None) -> None:
         self.command_size_limits = defaultdict(lambda: SMTP.command_size_limit * 4)  # aiosmtpd shares one
         self.service = service
         self.tally = SessionTally()
@@ -158,7 +161,7 @@ class SmtpLink(SMTP):
             enable_SMTPUTF8=True,
             hostname=house.hostname,
             ident="ESMTP",
-            tls_context=None if service.protected else tls,
+            tls_context=tls,
             timeout=house.limits.idle_seconds,
             loop=asyncio.get_running_loop(),
         )

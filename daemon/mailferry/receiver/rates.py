@@ -1,4 +1,4 @@
-"""How many messages one client may bring per minute.
+"""Who may bring mail, and how many messages per minute.
 
 Counted by address; for IPv6 by /64, since one machine has all of it. What is kept is
 bounded: when too many addresses come within a minute, those seen longest ago are
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 MOST_CLIENTS = 10_000
 WINDOW_SECONDS = 60.0
@@ -43,10 +43,25 @@ class MessageRate:
 
 def client_of(address: str) -> str:
     """Return what an address counts as: itself, or its /64."""
+    parsed = _parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False).network_address)
+    return str(parsed or address)
+
+
+def is_within(address: str, networks: Sequence[str]) -> bool:
+    """Tell whether an address belongs to one of some networks; without any it does."""
+    if not networks:
+        return True
+    parsed = _parse(address)
+    return parsed is not None and any(parsed in ipaddress.ip_network(each) for each in networks)
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address; one of IPv4 that a socket of IPv6 tells counts as what it is."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False).network_address)
-    return str(parsed.ipv4_mapped or parsed if isinstance(parsed, ipaddress.IPv6Address) else parsed)
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailferry.events import ReceiverRefused
@@ -15,7 +15,7 @@ from mailferry.model import DestinationName, ReceivedMail
 from mailferry.ports import Budget, Emit, Reception
 from mailferry.protocol.smtp_replies import SmtpReply
 from mailferry.receiver.link import MailService, Refusal, SessionLimits, SmtpLink
-from mailferry.receiver.rates import MessageRate, client_of
+from mailferry.receiver.rates import MessageRate, client_of, is_within
 from mailferry.receiver.session import SmtpSession
 
 TOLD_PER_MINUTE = 60
@@ -62,6 +62,9 @@ class ReceiverSessions:
     Each session takes mail for the domains it is made for and for no other, hands every
     message to the one `Reception`, and answers what that says. All share the memory, the
     spool and the bounds of `SessionLimits`.
+
+    Args:
+        tls: returns the context for STARTTLS; None when that is not offered.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class ReceiverSessions:
         around: Surroundings,
         limits: SessionLimits | None = None,
         shared: SharedLimits | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.hostname = around.hostname
         self.spool = around.spool
@@ -91,6 +94,7 @@ class ReceiverSessions:
         domains: Sequence[str],
         deliver: Sequence[DestinationName],
         origin: str = "receiver",
+        networks: Sequence[str] = (),
         guarded: bool = True,
         protected: bool = False,
     ) -> SmtpSession:
@@ -117,12 +121,13 @@ class ReceiverSessions:
             domains: in lower case, as A-labels; ".example.org" stands for the subdomains.
             deliver: destinations, all of which must accept before 250 is said.
             origin: who let it in, for logs: `receiver`, or the name of an entry in `[etrn]`.
+            networks: that may connect; empty for all.
             guarded: whether the bounds for strangers hold: sessions, messages per minute.
             protected: the link has TLS already: STARTTLS is not offered, and trace
                 fields say ESMTPS.
         """
-        service = MailService(origin, tuple(domains), tuple(deliver), guarded, protected)
-        return SmtpSession(service, self, self._tls)
+        service = MailService(origin, tuple(domains), tuple(deliver), tuple(networks), guarded, protected)
+        return SmtpSession(service, self, self._tls() if self._tls is not None and not protected else None)
 
     @property
     def open_count(self) -> int:
@@ -162,6 +167,8 @@ class ReceiverSessions:
             return "421 4.3.2 This service is closing for now"
         if not session.service.guarded:
             return ""
+        if not is_within(session.client_address, session.service.networks):
+            return "554 5.7.1 No mail is taken from your address"
         guarded = sum(others.values()) - others[""]
         if guarded >= self._shared.max_sessions or others[client] >= (self._shared.max_sessions + 1) // 2:
             return "421 4.7.0 Too many sessions"

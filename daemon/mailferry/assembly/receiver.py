@@ -1,0 +1,124 @@
+"""From `[receiver]` to the SMTP server that takes mail, also on connections that turned round."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+
+from mailferry.assembly.making import Making
+from mailferry.config.models import ReceiverSettings, Settings
+from mailferry.errors import StoreError
+from mailferry.events import CertificateSeen
+from mailferry.model import RECEIVER, DestinationName
+from mailferry.net.watch import first_expiry
+from mailferry.ports import Emit
+from mailferry.receiver.link import SessionLimits
+from mailferry.receiver.listener import Door, Receiver
+from mailferry.receiver.sessions import ReceiverSessions, SharedLimits
+from mailferry.receiver.sessions import Surroundings as SessionSurroundings
+from mailferry.receiver.tls import ServerTls
+from mailferry.runtime.schedule import Schedule, Timetable
+from mailferry.services.context import Surroundings
+from mailferry.services.reception import MailReception, ReceptionPolicy
+
+_log = logging.getLogger("mailferry")
+
+_FORGET_EVERY_SECONDS = 6 * 3600.0
+
+_MEMORY_PART = 2
+"""What comes in may hold this part of the memory budget, one half, at most."""
+
+
+class Reception:
+    """The server side of SMTP in this daemon: implements `runtime.companion.Companion`.
+
+    Attributes:
+        sessions: makes sessions; also for a connection whose roles turned round.
+        listener: the configured port; None when `receiver.listen` is empty.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        surroundings: Surroundings,
+        making: Making,
+        mail_came: Callable[[str], None],
+    ) -> None:
+        """Put it together.
+
+        Raises:
+            TlsError: the certificate cannot be used.
+        """
+        receiver, emit = settings.receiver, surroundings.emit
+        self._mail = MailReception(ReceptionPolicy(making.hostname), surroundings, mail_came)
+        self._around = SessionSurroundings(
+            self._mail, surroundings.budget, making.spool, emit, making.hostname
+        )
+        self.sessions = ReceiverSessions(
+            self._around,
+            SessionLimits(max_size_octets=receiver.max_size),
+            SharedLimits(
+                receiver.max_sessions,
+                receiver.messages_per_minute,
+                settings.daemon.memory_budget // _MEMORY_PART,
+            ),
+            _tls(receiver, emit),
+        )
+        self.listener = _listener(receiver, self.sessions, emit)
+        self._forgetting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen, if that is configured.
+
+        Raises:
+            ReceiverError: the address cannot be bound.
+        """
+        if self.listener is not None:
+            await self.listener.start()
+
+    def enter(self, schedule: Schedule) -> None:
+        """Have messages given up that their senders have not brought again."""
+        schedule.add("received mail", Timetable(every_seconds=_FORGET_EVERY_SECONDS), self._forget)
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        if self.listener is not None:
+            self.listener.stop()
+        else:
+            self.sessions.stop()
+
+    async def wait_ended(self, timeout_seconds: float) -> bool:
+        """Wait for the messages under way."""
+        ended = self.listener or self.sessions
+        return await ended.wait_ended(timeout_seconds)
+
+    def _forget(self) -> None:
+        self._forgetting = asyncio.get_running_loop().create_task(self._forget_old())
+
+    async def _forget_old(self) -> None:
+        try:
+            await self._mail.forget_old()
+        except StoreError as error:  # the next time forgets what this one did not
+            _log.warning("old rows of the receiver stay for now: %s", error)
+
+
+def _listener(receiver: ReceiverSettings, sessions: ReceiverSessions, emit: Emit) -> Receiver | None:
+    where = receiver.address
+    if where is None:
+        return None
+    names = tuple(DestinationName(name) for name in receiver.deliver)
+    return Receiver(sessions, Door(*where, receiver.domains, names, receiver.allow_from), emit)
+
+
+def _tls(receiver: ReceiverSettings, emit: Emit) -> Callable[[], ssl.SSLContext] | None:
+    if receiver.tls_certificate is None:
+        return None
+
+    def tell(tls: ssl.SSLObject) -> None:
+        expires_at = first_expiry(tls)
+        if expires_at is not None:
+            emit(CertificateSeen("receiver", RECEIVER, expires_at))
+
+    return ServerTls(receiver.tls_certificate, receiver.tls_key, tell).context
