@@ -22,6 +22,7 @@ from mailferry.assembly.destinations import make_destination
 from mailferry.assembly.etrn import etrn_server
 from mailferry.assembly.making import Making
 from mailferry.assembly.notices import Notices
+from mailferry.assembly.receiver import Reception
 from mailferry.assembly.reload import Reloader
 from mailferry.assembly.workshop import Routes, Standings, Workshop
 from mailferry.config.models import Settings
@@ -144,11 +145,13 @@ class Application:
         self.metrics.set_open_sessions("pop3", lambda: caps.in_use)
         self.metrics.set_schedule_lag(lambda: schedule.lag_seconds)
 
+        reception = Reception(self.settings, surroundings, self._making, self.arrivals.mail_came)
         workshop = Workshop(self._making, routes, surroundings, caps, self.arrivals)
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
         fleet = workshop.fleet(self.settings, schedule, standings)
         notices = self._notices.service(self.settings, self._making, surroundings, standings)
         supervisor = Supervisor(life, surroundings, fleet, schedule, notices, self.arrivals.look)
+        supervisor.attend(reception)
         if self._source is not None:
             running = Running(
                 workshop,

@@ -46,12 +46,10 @@ class Reception:
         making: Making,
         mail_came: Callable[[str], None],
     ) -> None:
-        """Put it together.
-
-        Raises:
-            TlsError: the certificate cannot be used.
-        """
         receiver, emit = settings.receiver, surroundings.emit
+        self._settings = receiver
+        self._emit = emit
+        self._tls: ServerTls | None = None
         self._mail = MailReception(ReceptionPolicy(making.hostname), surroundings, mail_came)
         self._around = SessionSurroundings(
             self._mail, surroundings.budget, making.spool, emit, making.hostname
@@ -64,7 +62,7 @@ class Reception:
                 receiver.messages_per_minute,
                 settings.daemon.memory_budget // _MEMORY_PART,
             ),
-            _tls(receiver, emit),
+            self._tls_context if receiver.tls_certificate is not None else None,
         )
         self.listener = _listener(receiver, self.sessions, emit)
         self._forgetting: asyncio.Task[None] | None = None
@@ -74,7 +72,11 @@ class Reception:
 
         Raises:
             ReceiverError: the address cannot be bound.
+            TlsError: the certificate cannot be used.
         """
+        certificate = self._settings.tls_certificate
+        if certificate is not None:
+            self._tls = ServerTls(certificate, self._settings.tls_key, self._tell_certificate)
         if self.listener is not None:
             await self.listener.start()
 
@@ -94,6 +96,15 @@ class Reception:
         ended = self.listener or self.sessions
         return await ended.wait_ended(timeout_seconds)
 
+    def _tls_context(self) -> ssl.SSLContext:
+        assert self._tls is not None  # made before the first connection can come
+        return self._tls.context()
+
+    def _tell_certificate(self, tls: ssl.SSLObject) -> None:
+        expires_at = first_expiry(tls)
+        if expires_at is not None:
+            self._emit(CertificateSeen("receiver", RECEIVER, expires_at))
+
     def _forget(self) -> None:
         self._forgetting = asyncio.get_running_loop().create_task(self._forget_old())
 
@@ -110,15 +121,3 @@ def _listener(receiver: ReceiverSettings, sessions: ReceiverSessions, emit: Emit
         return None
     names = tuple(DestinationName(name) for name in receiver.deliver)
     return Receiver(sessions, Door(*where, receiver.domains, names, receiver.allow_from), emit)
-
-
-def _tls(receiver: ReceiverSettings, emit: Emit) -> Callable[[], ssl.SSLContext] | None:
-    if receiver.tls_certificate is None:
-        return None
-
-    def tell(tls: ssl.SSLObject) -> None:
-        expires_at = first_expiry(tls)
-        if expires_at is not None:
-            emit(CertificateSeen("receiver", RECEIVER, expires_at))
-
-    return ServerTls(receiver.tls_certificate, receiver.tls_key, tell).context

@@ -20,6 +20,7 @@ from typing import Any
 from mailferry.errors import StoreError
 from mailferry.events import DaemonStarted, DaemonStopped, DaemonStopping
 from mailferry.model import MaildropName
+from mailferry.runtime.companion import Companion
 from mailferry.runtime.fleet import Fleet
 from mailferry.runtime.reload import Reload, ReloadReport
 from mailferry.runtime.schedule import Schedule, Timetable
@@ -85,6 +86,11 @@ class Supervisor:
         self._copying: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
         self._reloading: set[asyncio.Task[ReloadReport]] = set()
+        self._companions: list[Companion] = []
+
+    def attend(self, companion: Companion) -> None:
+        """Let a part start before the schedule does, and end with what is under way; before `run`."""
+        self._companions.append(companion)
 
     @property
     def schedule_running(self) -> bool:
@@ -97,8 +103,14 @@ class Supervisor:
         return len(self.fleet.maildrops)
 
     async def run(self) -> None:
-        """Run by schedule until a signal asks for the end."""
+        """Run by schedule until a signal asks for the end.
+
+        Raises:
+            MailferryError: a companion cannot start.
+        """
         with self._signals():
+            for companion in self._companions:
+                await companion.start()
             self._start_notices()
             self._start_schedule()
             self.started = True
@@ -180,6 +192,8 @@ class Supervisor:
             )
         self._schedule.add("history pruning", Timetable(every_seconds=_PRUNE_EVERY_SECONDS), self._prune)
         self._schedule.add("ledger copy", Timetable(every_seconds=_COPY_EVERY_SECONDS), self._copy_ledger)
+        for companion in self._companions:
+            companion.enter(self._schedule)
         self._schedule.start()
 
     def _prune(self) -> None:
@@ -203,10 +217,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.stop_timeout_seconds
         self.fleet.stop()
+        for companion in self._companions:
+            companion.stop()
         clean = await self._drain_destinations(deadline)
         if not clean:  # what was cut off is in doubt, and the rows that say so are being written
             deadline = max(deadline, loop.time() + _LAST_ROWS_SECONDS)
         clean &= await self.fleet.wait_ended(deadline)
+        for companion in self._companions:
+            clean &= await companion.wait_ended(deadline - loop.time())
         if self._notices is not None:
             await self._notices.close()
         self._emit(DaemonStopped(clean))
