@@ -49,7 +49,7 @@ VerboseOption = Annotated[
 
 
 def pop3(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The maildrop, as in [maildrop.NAME].")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The maildrop's name in the configuration.")],
     *,
     do: DoOption = None,
     listing: Annotated[
@@ -105,7 +105,7 @@ def smtp(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="The server, as in [destination.NAME] or [etrn.NAME]; etrn.NAME says which."
+            metavar="NAME", help="A destination's or an etrn table's name; etrn.NAME where both have it."
         ),
     ],
     *,

@@ -26,7 +26,9 @@ def opening_facts(opening: Opening, username: str | None, *, pinned: bool, now: 
     if opening.peer:
         yield "address", f"{opening.peer}, from {opening.local}" if opening.local else opening.peer
     if opening.tls is not None:
-        yield from _tls_facts(opening.tls, pinned=pinned, now=now)
+        yield from _tls_facts(opening.tls, "pinned by tls_fingerprint" if pinned else "verified", now)
+    elif opening.refused_tls is not None:
+        yield from _tls_facts(opening.refused_tls, "NOT accepted", now)
     elif opening.peer:
         yield "TLS", "none"
     if opening.greeting:
@@ -36,8 +38,7 @@ def opening_facts(opening: Opening, username: str | None, *, pinned: bool, now: 
         yield "login", f"{opening.method} as {clean_text(username or '')}"
 
 
-def _tls_facts(tls: TlsFacts, *, pinned: bool, now: float) -> Iterator[Fact]:
-    vouched = "pinned by tls_fingerprint" if pinned else "verified"
+def _tls_facts(tls: TlsFacts, vouched: str, now: float) -> Iterator[Fact]:
     yield "TLS", f"{tls.version}, {tls.cipher} ({tls.bits} bits), {vouched}"
     for place, certificate in enumerate(tls.chain):
         yield "certificate" if place == 0 else "issued by", _certificate_words(certificate, now)
@@ -107,13 +108,17 @@ def opening_document(opening: Opening, *, pinned: bool, now: float) -> dict[str,
         "local": opening.local or None,
         "greeting": opening.greeting or None,
         "offers": {moment.value: dict(offers) for moment, offers in opening.offers.items()},
-        "tls": _tls_document(opening.tls, pinned=pinned, now=now) if opening.tls is not None else None,
+        "tls": _tls_document(opening, pinned=pinned, now=now),
         "login_method": opening.method or None,
     }
 
 
-def _tls_document(tls: TlsFacts, *, pinned: bool, now: float) -> dict[str, object]:
+def _tls_document(opening: Opening, *, pinned: bool, now: float) -> dict[str, object] | None:
+    tls = opening.tls or opening.refused_tls
+    if tls is None:
+        return None
     return {
+        "accepted": opening.tls is not None,
         "version": tls.version,
         "cipher": tls.cipher,
         "bits": tls.bits,

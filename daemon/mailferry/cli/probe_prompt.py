@@ -53,13 +53,14 @@ class Prompt:
         self._say = say
         self._alive = alive
 
+    first_words = "Type help for what may be typed, quit to end."
     help_text = ""
     words: tuple[str, ...] = ()
 
     def run(self) -> None:
         """Ask until it is over. Ctrl-C is the caller's."""
         _use_readline((*self.words, *_OUR_WORDS))
-        self._say("Type help for what may be typed, quit to end.")
+        self._say(self.first_words)
         while self._alive():
             try:
                 line = input(f"{self._name}> ").strip()
@@ -88,6 +89,10 @@ class Prompt:
 class Pop3Prompt(Prompt):
     """For POP3: DELE asks back, `messages` lists."""
 
+    first_words = (
+        "This session locks the maildrop: the daemon's polls are told so ([IN-USE]) until you quit.\n"
+        + Prompt.first_words
+    )
     help_text = _POP3_HELP
     words = _POP3_WORDS
 

@@ -56,6 +56,8 @@ class ProbeReport:
     def __init__(self, peer: Peer, console: Console | None) -> None:
         self.quiet = False
         """Whether the dialogue is not printed just now; it is gathered all the same."""
+        self.refusals_count = True
+        """Whether a refused command makes the exit code 1; who tries things at a prompt expects refusals."""
         self._peer = peer
         self._console = console
         self._opening = Opening()
@@ -124,7 +126,7 @@ class ProbeReport:
         if self._error is not None:
             return exit_code_of(self._error)
         refused = any(answer is None or not answer.ok for _, answer, _ in self._answers)
-        return ExitCode.FAILED if refused else ExitCode.OK
+        return ExitCode.FAILED if refused and self.refusals_count else ExitCode.OK
 
     def document(self) -> dict[str, object]:
         """Return what `--json` prints."""

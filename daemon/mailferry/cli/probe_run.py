@@ -55,6 +55,9 @@ class Probe(Protocol[C_contra]):
     async def open(self) -> None:
         """Connect, protect, log in."""
 
+    async def see_certificate(self, error: MailferryError) -> None:
+        """After a failed `open`, find out which certificate was not accepted."""
+
     async def perform(self, command: C_contra) -> HandAnswer:
         """Send one command."""
 
@@ -83,6 +86,7 @@ class HandDialogue(Generic[C]):
         try:
             self._runner.run(self.probe.open())
         except MailferryError as error:
+            self._runner.run(self.probe.see_certificate(error))
             self.report.failed(error, self.probe.opening)
             return False
         self.report.opened(self.probe.opening, notes())
@@ -161,6 +165,7 @@ def probe_pop3(
     """Run a POP3 session; return the exit code."""
     link = pop3_link(name, settings, changes)
     report = _report("pop3", name, link.endpoint, link.credentials, as_json=as_json)
+    report.refusals_count = not plan.asks
     probe = Pop3Probe(link, report.trace)
 
     def notes() -> list[str]:
@@ -202,6 +207,7 @@ def probe_smtp(
     """Run an SMTP session; return the exit code."""
     link = smtp_link(table, settings, settings.hostname, changes)
     report = _report("smtp", table, link.endpoint, link.credentials, as_json=as_json)
+    report.refusals_count = not plan.asks
     probe = SmtpProbe(link, report.trace)
 
     def notes() -> list[str]:

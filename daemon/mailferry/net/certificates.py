@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from mailferry.errors import TlsError
+
 MOST_CERTIFICATES = 10
 """OpenSSL itself takes no longer chain (its default depth), so that one is shown in full."""
 
@@ -63,6 +65,14 @@ class TlsFacts:
     cipher: str
     bits: int
     chain: tuple[CertificateFacts, ...]
+
+
+class WrongCertificateError(TlsError):
+    """The certificate is not the pinned one; `facts` tells which was shown."""
+
+    def __init__(self, message: str, facts: TlsFacts) -> None:
+        self.facts = facts
+        super().__init__(message)
 
 
 def tls_facts(tls: ssl.SSLObject) -> TlsFacts:

@@ -36,6 +36,7 @@ from mailferry.errors import (
     TlsError,
     TransportError,
 )
+from mailferry.net.certificates import WrongCertificateError, tls_facts
 from mailferry.net.endpoint import Endpoint
 from mailferry.net.tls import check_fingerprint, client_context, explain
 
@@ -256,15 +257,15 @@ class Link(asyncio.Protocol):
     # Deadlines
 
     def _secured(self) -> None:
-        certificate = None
-        if self._transport is not None:
-            ssl_object = self._transport.get_extra_info("ssl_object")
-            certificate = ssl_object.getpeercert(binary_form=True) if ssl_object else None
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         try:
-            check_fingerprint(self.endpoint, certificate)
-        except TlsError:
+            check_fingerprint(self.endpoint, tls.getpeercert(binary_form=True) if tls else None)
+        except TlsError as error:
+            facts = tls_facts(tls) if tls else None
             self.close()
-            raise
+            if facts is None:
+                raise
+            raise WrongCertificateError(str(error), facts) from None
         self.protected = True
 
     def _check_deadline(self) -> None:

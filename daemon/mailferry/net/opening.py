@@ -52,6 +52,7 @@ class Opening:
         offers: what it said it can, at each moment it was asked.
         protected: whether the link is under TLS.
         tls: what is known of that.
+        refused_tls: what was shown in a handshake that did not lead to a session, where somebody looked.
         method: the way to log in that was used, as `SCRAM-SHA-256`; empty when none was.
         masked: takes this session's secrets out of a text.
         on_tls: called with each connection that comes under TLS.
@@ -65,6 +66,7 @@ class Opening:
     offers: dict[Moment, Offers] = field(default_factory=dict)
     protected: bool = False
     tls: TlsFacts | None = None
+    refused_tls: TlsFacts | None = None
     method: str = ""
     masked: Callable[[str], str] = str
     reads_certificates: bool = True

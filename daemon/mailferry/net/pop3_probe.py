@@ -14,9 +14,11 @@ from mailferry.message.headers import split_header
 from mailferry.message.summary import summarise
 from mailferry.model import ListedMessage, Summary, Uidl
 from mailferry.net.by_hand import HELD_OCTETS, HandAnswer
+from mailferry.net.endpoint import Endpoint
 from mailferry.net.opening import Opening
 from mailferry.net.pop3_connector import Pop3Connector, Pop3Settings
 from mailferry.net.pop3_session import Pop3Session
+from mailferry.net.shown_certificate import refused_tls
 from mailferry.net.trace import Trace
 from mailferry.ports import MaildropTraits
 from mailferry.protocol.framing import HeadSink
@@ -80,8 +82,9 @@ class Pop3Probe:
     def __init__(self, settings: Pop3Settings, trace: Trace) -> None:
         self.opening = Opening()
         self.deletes = False
+        self._settings = replace(settings, spool=HeadKeeper())
         self._logs_in = settings.credentials is not None
-        self._connector = Pop3Connector(replace(settings, spool=HeadKeeper()), lambda: trace)
+        self._connector = Pop3Connector(self._settings, lambda: trace)
         self._session: Pop3Session | None = None
 
     @property
@@ -104,6 +107,14 @@ class Pop3Probe:
         """Connect, protect, log in; raises as `ports.MaildropConnector.open`."""
         self._session = await self._connector.open(self.opening)
 
+    async def see_certificate(self, error: MailferryError) -> None:
+        """After a failed `open`, find out which certificate was not accepted, if one was shown."""
+
+        async def look(endpoint: Endpoint) -> None:
+            await Pop3Connector(replace(self._settings, credentials=None, endpoint=endpoint)).open()
+
+        self.opening.refused_tls = await refused_tls(error, self._settings.endpoint, look)
+
     async def perform(self, command: Command) -> HandAnswer:
         """Send one command; a refusal is an answer.
 
@@ -112,7 +123,7 @@ class Pop3Probe:
             ProtocolError, TransportError: the session died.
         """
         if not self.session.is_legal(command):
-            raise LocalProtocolError(f"{command.verb} needs a login, and there was none")
+            raise LocalProtocolError("needs a login, and there was none")
         try:
             reply = await self.session.perform(command)
         except CommandRefusedError as error:

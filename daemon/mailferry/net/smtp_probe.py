@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from mailferry.errors import SmtpRefusedError, TransportError
+from dataclasses import replace
+
+from mailferry.errors import MailferryError, SmtpRefusedError, TransportError
 from mailferry.net.by_hand import HandAnswer
+from mailferry.net.endpoint import Endpoint
 from mailferry.net.opening import Opening
+from mailferry.net.shown_certificate import refused_tls
 from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
 from mailferry.net.smtp_session import SmtpSession
 from mailferry.net.trace import Trace
@@ -25,6 +29,7 @@ class SmtpProbe:
 
     def __init__(self, settings: SmtpSettings, trace: Trace) -> None:
         self.opening = Opening()
+        self._settings = settings
         self._connector = SmtpConnector(settings, lambda: trace)
         self._session: SmtpSession | None = None
 
@@ -48,6 +53,14 @@ class SmtpProbe:
     async def open(self) -> None:
         """Connect, protect, log in; raises as `SmtpConnector.open`."""
         self._session = await self._connector.open(self.opening)
+
+    async def see_certificate(self, error: MailferryError) -> None:
+        """After a failed `open`, find out which certificate was not accepted, if one was shown."""
+
+        async def look(endpoint: Endpoint) -> None:
+            await SmtpConnector(replace(self._settings, credentials=None, endpoint=endpoint)).open()
+
+        self.opening.refused_tls = await refused_tls(error, self._settings.endpoint, look)
 
     async def perform(self, command: Command) -> HandAnswer:
         """Send one command; a refusal is an answer.
