@@ -106,6 +106,27 @@ def rejected_messages(
     return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
 
 
+def postponed_messages(
+    connection: Connection, maildrop: str | None, uidl: bytes | None, now: float, limit: int
+) -> list[KnownMessage]:
+    """Return messages on their server that wait for a time, of one maildrop or with one UIDL if that is given."""
+    delivery_waits = exists(
+        select(DELIVERY.c.message_id).where(
+            DELIVERY.c.message_id == MESSAGE.c.message_id, DELIVERY.c.next_attempt_at > now
+        )
+    )
+    wanted = select(*MESSAGE_FIELDS).where(
+        MESSAGE.c.state == MessageState.DEFERRED.value,
+        or_(MESSAGE.c.next_fetch_at > now, delivery_waits),
+    )
+    if maildrop is not None:
+        wanted = wanted.where(MESSAGE.c.maildrop == maildrop)
+    if uidl is not None:
+        wanted = wanted.where(MESSAGE.c.uidl == uidl)
+    rows = connection.execute(wanted.limit(limit)).all()
+    return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
+
+
 def messages_by_number(connection: Connection, numbers: list[MessageId]) -> dict[MessageId, KnownMessage]:
     """Return those of some messages that the ledger has; at most 500 can be asked for."""
     rows = connection.execute(select(*MESSAGE_FIELDS).where(MESSAGE.c.message_id.in_(numbers))).all()

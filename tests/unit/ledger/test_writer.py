@@ -109,3 +109,25 @@ def test_without_a_ledger_none_is_made(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no ledger yet"):
         open_writer(f"sqlite:///{tmp_path}/ledger.sqlite3")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_waits_for_its_next_attempt_is_due_at_once(
+    ledger: SqlLedger, writer: LedgerWriter
+) -> None:
+    later = replace(delivery(1, "vault"), state=DeliveryState.DEFERRED, attempts=3, next_attempt_at=FAR)
+    unfetched = replace(message(2, state=MessageState.DEFERRED), fetch_attempts=2, next_fetch_at=FAR)
+    others = [*refused(3), replace(message(4, state=MessageState.DEFERRED), maildrop=BOB, next_fetch_at=FAR)]
+    rows = [message(1, state=MessageState.DEFERRED), delivery(1), later, unfetched, *others]
+    await ledger.save(rows)
+    assert writer.hurry_postponed("alice") == 2
+    kept, due = (await state_of(ledger, b"uidl-1")).deliveries
+    assert (kept, due.next_attempt_at, due.attempts, due.state) == (
+        delivery(1),
+        0.0,
+        3,
+        DeliveryState.DEFERRED,
+    )
+    fetch = (await state_of(ledger, b"uidl-2")).message
+    assert (fetch.next_fetch_at, fetch.fetch_attempts) == (0.0, 2)
+    assert (await state_of(ledger, b"uidl-3")).message.state is MessageState.REJECTED
+    assert (writer.hurry_postponed("alice"), writer.hurry_postponed(uidl=b"uidl-4")) == (0, 1)
