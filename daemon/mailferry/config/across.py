@@ -17,6 +17,7 @@ from mailferry.config.maildrop import MaildropDefaults
 from mailferry.config.network_kinds import parse_names
 from mailferry.config.secrets import Secret
 from mailferry.config.units import parse_octets
+from mailferry.model import RECEIVER
 
 Tables = dict[str, Any]
 """What TOML holds: its values are anything until they are validated."""
@@ -45,6 +46,7 @@ def prepare(data: Mapping[str, Any], *, check_secrets: bool = True) -> Tables:
     for table in (tables.get("receiver"), *_named(tables, "etrn")):
         if isinstance(table, dict):
             _refuse_unknown_destinations(table, tables.get("destination"))
+    _refuse_name_of_received_mail(tables)
     _refuse_unknown_notice_way(tables.get("notice"), tables.get("destination"))
     if check_secrets:
         for section in NAMED_SECTIONS:
@@ -132,6 +134,19 @@ def _refuse_original_recipients(maildrop: Tables, destinations: object) -> None:
                 "which POP3 does not tell; give it addresses"
             )
             return
+
+
+def _refuse_name_of_received_mail(tables: Tables) -> None:
+    """What comes by SMTP has a name in the place of a maildrop's, in the ledger, in logs and metrics."""
+    maildrops, receiver = tables.get("maildrop"), tables.get("receiver")
+    if not isinstance(maildrops, dict) or RECEIVER not in maildrops:
+        return
+    refused = Refused(f"cannot be used beside [maildrop.{RECEIVER}]: mail that comes by SMTP bears that name")
+    if isinstance(receiver, dict) and receiver.get("listen"):
+        receiver["listen"] = refused
+    for etrn in _named(tables, "etrn"):
+        if etrn.get("mode") == "odmr":
+            etrn["deliver"] = refused
 
 
 def _refuse_unknown_notice_way(notice: object, destinations: object) -> None:

@@ -81,7 +81,7 @@ def _origins(lowest: Layer) -> dict[tuple[str, ...], str]:
 
 
 def _nothing_to_do(settings: Settings, files: FileSet) -> list[ConfigProblem]:
-    if settings.maildrop or settings.etrn:
+    if settings.maildrop or settings.etrn or settings.receiver.listen:
         return []
     return [ConfigProblem(files.main.name, "", "defines no maildrop; add a table such as [maildrop.alice]")]
 
