@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from mailferry.config import EtrnSettings, MaildropSettings, Settings
 from mailferry.model import MaildropName, MessageState, StandingKind, StandingRecord
@@ -106,7 +107,7 @@ class Overview:
         """Messages that a destination refused for good."""
         return sum(drop.rejected for drop in self.maildrops)
 
-    def document(self) -> dict[str, object]:
+    def document(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {
             "ok": self.well,

@@ -136,6 +136,12 @@ class Controls:
             else PollAnswer(target, "ended", task.result())
         )
 
+    def hurry(self, maildrop: str | None) -> int:
+        """Let messages that broke a session of a maildrop, or of any, be asked for at once; return how many."""
+        maildrops = self._fleet.maildrops
+        chosen = [maildrops[name] for name in maildrops if maildrop in (None, name)]
+        return sum(turns.hurry() for turns in chosen)
+
     # -- pauses by hand
 
     @property

@@ -95,6 +95,10 @@ class Turns:
             self._by_schedule = True
         return self._task
 
+    def hurry(self) -> int:
+        """Let messages that broke a session and have no row yet be asked for at once; return how many wait."""
+        return self._memory.hurry(self._around.clock())
+
     def hold(self) -> None:
         """Let the present turn finish what is under way; for a pause by hand, which keeps others from beginning."""
         self._forget_postponed()

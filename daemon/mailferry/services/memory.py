@@ -42,6 +42,12 @@ class PollMemory:
     left_out: bool = False
     """The last poll left out what may break its session, and had no second session for it."""
 
+    def hurry(self, now: float) -> int:
+        """Let messages that broke their session be due; how often they did still counts. Returns how many waited."""
+        waiting = {key: each for key, each in self.troubles.items() if each.not_before > now}
+        self.troubles.update((key, Trouble(each.failures, 0.0)) for key, each in waiting.items())
+        return len(waiting)
+
     def keep_seen(self, listed: ListedMessage, seen: Fingerprint) -> None:
         """Keep what was seen of a message, if that can be found again."""
         if listed.uidl is not None and len(self.seen) < MAX_SEEN:
