@@ -17,7 +17,7 @@ HARNESSES ?=
 FAULT_SEEDS ?= 20
 FAULT_TESTS := $(wildcard tests/faults/test_kill_*.py tests/faults/test_ledger_*.py tests/faults/test_table_*.py tests/faults/test_uidls.py)
 
-.PHONY: help demo test check fmt lint type imports unit fuzz faults install lock clean
+.PHONY: help demo test check fmt lint type imports unit fuzz faults bench bench-smoke install lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,14 +35,14 @@ test: $(STAMP) ## Install what is needed (mail servers too) and run all tests
 check: $(STAMP) fmt lint type imports unit ## Format, lint, types, import contracts and the fast tests
 
 fmt: $(STAMP) ## Check the formatting
-	$(BIN)/ruff format --check daemon tests
+	$(BIN)/ruff format --check daemon tests benchmarks
 
 lint: $(STAMP) ## Lint, and check the spelling
-	$(BIN)/ruff check daemon tests
-	$(BIN)/codespell daemon config deploy docs tools *.md
+	$(BIN)/ruff check daemon tests benchmarks
+	$(BIN)/codespell daemon benchmarks config deploy docs tools *.md
 
 type: $(STAMP) ## Check types, strictly
-	$(BIN)/mypy daemon tests/support
+	$(BIN)/mypy daemon tests/support benchmarks
 
 imports: $(STAMP) ## Check that imports run in the allowed directions
 	PYTHONPATH=daemon $(BIN)/lint-imports --no-cache
@@ -62,6 +62,12 @@ faults: $(STAMP) ## Run the measuring fault tests with FAULT_SEEDS (20) seeds an
 	MAILFERRY_FAULT_SEEDS=$(FAULT_SEEDS) MAILFERRY_FAULT_FIGURES=$$figures $(BIN)/pytest -q $(FAULT_TESTS) || result=$$?; \
 	$(BIN)/python tests/faults/report.py $$figures || result=1; \
 	rm -f $$figures; exit $$result
+
+bench: $(STAMP) ## Measure ours, the peers that are installed and a floor: BENCH="--only A,C" picks (docs/performance.md)
+	PYTHONPATH=tests:daemon $(BIN)/python -m benchmarks $(BENCH)
+
+bench-smoke: $(STAMP) ## Prove with little mail that the benchmark works; times are not judged
+	PYTHONPATH=tests:daemon $(BIN)/python -m benchmarks --smoke
 
 install: ## Install into PREFIX (/opt/mailferry), without the developers' tools
 	@bash tools/install.sh "$(PYTHON)" "$(PREFIX)"
