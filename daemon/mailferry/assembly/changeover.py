@@ -13,6 +13,7 @@ from functools import partial
 
 from mailferry.assembly.etrn import etrn_settings
 from mailferry.assembly.notices import Notices
+from mailferry.assembly.observing import expect_all
 from mailferry.assembly.workshop import Standings, Workshop
 from mailferry.config.changes import Changes
 from mailferry.config.models import Settings
@@ -92,6 +93,7 @@ class Changeover:
         for name in map(DestinationName, self._changes.destinations.removed):
             gone = partial(self._running.metrics.remove_destination, name)
             self._running.supervisor.fleet.remove_destination(name, gone)
+        expect_all(self._running.metrics, self._new)
         self._restore_times()
         await self._change_notices()
 
@@ -104,6 +106,7 @@ class Changeover:
             running.supervisor.settings,
             stop_timeout_seconds=daemon.stop_timeout,
             history_seconds=daemon.history,
+            watch_config=daemon.watch_config,
         )
 
     def _change_destinations(self) -> None:

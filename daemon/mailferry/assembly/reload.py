@@ -25,6 +25,9 @@ from mailferry.runtime.reload import ReloadReport
 
 _bugs = logging.getLogger("mailferry.bugs")
 
+WAIT_SECONDS = 20.0
+"""How long a reload waits for sessions under the old settings; those go on after that."""
+
 MOST_TOLD = 20
 """Problems, and names of one kind, that the log tells one by one."""
 
@@ -65,7 +68,7 @@ class Reloader:
             return _refused([f"internal error: {error!r}"])
         self.settings, self._stamps = changes.in_force, stamps
         await changeover.carry_out()
-        late = await self._running.supervisor.fleet.settled(self.settings.daemon.stop_timeout)
+        late = await self._running.supervisor.fleet.settled(WAIT_SECONDS)
         return _accepted(changes, late)
 
     def _read(self) -> tuple[Settings, FileStamps]:

@@ -63,6 +63,19 @@ class Fleet:
         """Every destination that may have something under way."""
         return [*self._routes.values(), *self._retiring.values()]
 
+    def describe(self) -> str:
+        """Say in a few words what is going on."""
+        maildrops = list(self.maildrops.values())
+        polled = sum(turns.running for turns in maildrops)
+        failing = sum(turns.standing.consecutive_failures > 0 for turns in maildrops)
+        paused = [str(name) for name, route in self._routes.items() if not route.available]
+        words = [f"polling {polled} of {len(maildrops)} maildrop{'s' * (len(maildrops) != 1)}"]
+        if failing:
+            words.append(f"{failing} failing")
+        if paused:
+            words.append(f"no mail to {', '.join(paused[:3])}{' and others' * (len(paused) > 3)}")
+        return ", ".join(words)
+
     # -- the beginning
 
     def hold_maildrop(self, turns: Turns, timetable: Timetable) -> None:

@@ -13,6 +13,7 @@ that seems to have been missed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,11 +53,14 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # the library has no 
     """APScheduler's, which looks at the clock before it looks what is due."""
 
     look: Callable[[], None]
+    looked_at = 0.0
+    """When the last look was over, by a clock that nobody can set."""
 
     def _process_jobs(self) -> float | None:
         # Private, but `wakeup` only asks the loop to call this: the clock could be set in between.
         self.look()
         seconds: float | None = super()._process_jobs()
+        self.looked_at = time.monotonic()
         return seconds
 
 
@@ -80,10 +84,11 @@ class Schedule:
         self._start_rate = start_rate_per_second
         self._spread = 0
         self._looking: asyncio.TimerHandle | None = None
+        self._jobs = MemoryJobStore()
         self._scheduler = _Scheduler(
             timezone=UTC,
             executors={"default": AsyncIOExecutor()},
-            jobstores={"default": MemoryJobStore()},
+            jobstores={"default": self._jobs},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._scheduler.look = look
@@ -141,6 +146,7 @@ class Schedule:
 
     def start(self) -> None:
         """Begin to call."""
+        self._scheduler.looked_at = time.monotonic()
         self._scheduler.start()
         self._look_later()
 
@@ -175,6 +181,17 @@ class Schedule:
     def running(self) -> bool:
         """Whether the schedule is in force."""
         return bool(self._scheduler.running)
+
+    @property
+    def stood_still_seconds(self) -> float:
+        """How long nobody has looked what is due; 0 when there is nothing to look at."""
+        return time.monotonic() - self._scheduler.looked_at if self.running else 0.0
+
+    @property
+    def overdue_seconds(self) -> float:
+        """How long ago the next job should have begun; 0 when it lies ahead, or there is none."""
+        due: datetime | None = self._jobs.get_next_run_time()
+        return max(self._clock() - due.timestamp(), 0.0) if due is not None else 0.0
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

@@ -22,6 +22,7 @@ from mailferry.events import DaemonStarted, DaemonStopped, DaemonStopping
 from mailferry.model import MaildropName
 from mailferry.runtime.companion import Companion
 from mailferry.runtime.fleet import Fleet
+from mailferry.runtime.pulse import Pulse
 from mailferry.runtime.reload import Reload, ReloadReport
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.services.context import Surroundings
@@ -46,15 +47,17 @@ _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSettings:
-    """How the daemon starts and stops.
+    """How the daemon starts and stops; a reload puts others in their place.
 
     Attributes:
         history_seconds: how long rows of messages that are gone are kept.
+        watch_config: whether a changed file is reason enough for a reload.
     """
 
     version: str
     stop_timeout_seconds: float
     history_seconds: float
+    watch_config: bool = False
 
 
 class Supervisor:
@@ -75,6 +78,8 @@ class Supervisor:
         self.fleet = fleet
         self.reloader: Reload | None = None
         """How to reload; None for a run that is not the daemon's."""
+        self.pulse: Pulse | None = None
+        """Who tells the service manager; None when nobody needs to."""
         self._ledger = surroundings.ledger
         self._schedule = schedule
         self._notices = notices
@@ -116,6 +121,7 @@ class Supervisor:
             self.started = True
             count = len(self.fleet.destinations)
             self._emit(DaemonStarted(self.settings.version, self.maildrop_count, count))
+            self._tell_ready()
             await self._stop_asked.wait()
             await self._drain()
 
@@ -142,6 +148,8 @@ class Supervisor:
             return
         self.stopping = True
         self._emit(DaemonStopping(reason))
+        if self.pulse is not None:
+            self.pulse.stopping()
         self._stop_asked.set()
 
     async def reload(self) -> ReloadReport:
@@ -153,14 +161,24 @@ class Supervisor:
         if self.reloader is None or self.stopping:
             why = "the daemon is stopping" if self.stopping else "this is not the daemon"
             return ReloadReport(accepted=False, problems=(why,))
-        return await self.reloader()
+        if self.pulse is not None:
+            self.pulse.reloading()
+        try:
+            return await self.reloader()
+        finally:
+            if not self.stopping:
+                self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        if self.pulse is not None:
+            self.pulse.ready(self._schedule, self.fleet.describe)
 
     async def replace_notices(self, notices: NoticeService | None) -> None:
         """Let the former summaries tell what they have, and others follow."""
         former, self._notices = self._notices, notices
         if former is not None:
             await former.close()
-        if self.started:
+        if self.started and not self.stopping:
             self._start_notices()
 
     def _hang_up(self) -> None:

@@ -99,7 +99,8 @@ def _processors(format: str, stream: TextIO) -> list[Processor]:  # noqa: A002
         raise ValueError(f"log format {format!r}: allowed are auto, console, json")
     if format == "json" or (format == "auto" and not stream.isatty()):
         encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
-        return [stamp, exception_as_data(), redact, JsonRenderer(ascii_only=encoding != "utf8")]
+        lines = JsonRenderer(ascii_only=encoding != "utf8")
+        return [stamp, exception_as_data(), redact, JournalRenderer(lines) if _is_journal(stream) else lines]
     return [stamp, exception_as_lines(), redact, _console(stream)]
 
 

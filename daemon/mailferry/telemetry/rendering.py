@@ -131,12 +131,13 @@ def _quoted(value: object) -> str:
 
 
 class JournalRenderer:
-    """Console text without colours, each line with the journal's `<N>` priority (sd-daemon(3))."""
+    """Lines with the journal's `<N>` priority in front (sd-daemon(3)), which the journal takes off again."""
 
-    def __init__(self) -> None:
-        self._console = ConsoleRenderer(colours=False)
+    def __init__(self, render: Processor | None = None) -> None:
+        """Take what renders the lines themselves; None for console text without colours."""
+        self._render = render or ConsoleRenderer(colours=False)
 
     def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
         """Render a line; the journal makes one entry of each line of a traceback."""
         prefix = f"<{_JOURNAL_PRIORITIES.get(str(event_dict['level']), 6)}>"
-        return prefix + self._console(logger, method, event_dict).replace("\n", "\n" + prefix)
+        return prefix + str(self._render(logger, method, event_dict)).replace("\n", "\n" + prefix)

@@ -254,6 +254,17 @@ def test_the_journal_gets_priorities_and_no_colours(tmp_path: Path, monkeypatch:
     assert not any("\x1b" in line for line in lines)
 
 
+def test_json_in_the_journal_has_priorities_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "journal"
+    with target.open("w", encoding="utf-8") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        configure_logging(format="auto", level="info", stream=stream)().warning("x.happened")
+    (line,) = target.read_text(encoding="utf-8").splitlines()
+    assert line.startswith("<4>{")
+    assert json.loads(line[3:])["event"] == "x.happened"
+
+
 def test_another_streams_journal_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     target = tmp_path / "file"
