@@ -13,6 +13,7 @@ from mailferry import __version__
 from mailferry.config.models import MaildropSettings, Settings, SmtpLinkSettings
 from mailferry.events import CertificateSeen, SessionFailed, TokenRead
 from mailferry.ledger.location import database_path
+from mailferry.net.own_expiry import file_expiry
 from mailferry.net.watch import LinkWatch
 from mailferry.policy.cron import longest_gap_seconds, read_cron
 from mailferry.policy.etrn import failure_result
@@ -44,11 +45,15 @@ def expect_all(metrics: Metrics, settings: Settings) -> None:
     for name, maildrop in settings.maildrop.items():
         if maildrop.enabled:
             metrics.set_poll_interval(name, poll_interval_seconds(maildrop))
-    for peer, name, link in _links(settings):
-        if link.tls != "none":
-            metrics.expect_certificate(peer, name)
-        if link.oauth2_token is not None:
-            metrics.expect_token(peer, name)
+    links = list(_links(settings))
+    certificates = [(peer.value, name) for peer, name, link in links if link.tls != "none"]
+    tokens = [(peer.value, name) for peer, name, link in links if link.oauth2_token is not None]
+    own = settings.receiver.tls_certificate if settings.receiver.listen else None
+    if own is None:
+        metrics.expect_expiries(certificates, tokens)
+        return
+    metrics.expect_expiries([*certificates, (Peer.RECEIVER.value, "receiver")], tokens)
+    metrics.set_certificate_expiry(Peer.RECEIVER, "receiver", lambda: file_expiry(own))
 
 
 def poll_interval_seconds(maildrop: MaildropSettings) -> float:
@@ -108,7 +113,8 @@ def read_gauges(
     metrics: Metrics, settings: Settings, budget: MemoryBudget, caps: SessionCaps, schedule: Schedule
 ) -> None:
     """Let the gauges read what they show."""
-    metrics.set_memory_in_use(lambda: budget.in_use_octets, budget.limit_octets)
+    metrics.set_memory_in_use(lambda: budget.in_use_octets)
+    metrics.set_memory_budget(lambda: budget.limit_octets)
     metrics.set_open_sessions("pop3", lambda: caps.in_use)
     metrics.set_polls_waiting(lambda: caps.waiting)
     metrics.set_schedule_lag(lambda: schedule.lag_seconds)

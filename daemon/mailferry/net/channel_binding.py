@@ -74,9 +74,9 @@ def end_point_binding(certificate: bytes) -> ChannelBinding | None:
 
 def _signature_hash(certificate: bytes) -> str | None:
     # RFC 5280 s.4.1: Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature }
-    (_, whole), *_ = _elements(certificate)
-    _, (_, algorithm), *_ = _elements(whole)
-    (tag, identifier), *parameters = _elements(algorithm)
+    (_, whole), *_ = der_elements(certificate)
+    _, (_, algorithm), *_ = der_elements(whole)
+    (tag, identifier), *parameters = der_elements(algorithm)
     if tag != _OBJECT_IDENTIFIER:
         return None
     if identifier == _RSA_PSS:
@@ -85,15 +85,15 @@ def _signature_hash(certificate: bytes) -> str | None:
 
 
 def _pss_hash(parameters: list[tuple[int, bytes]]) -> str | None:
-    for tag, explicit in _elements(parameters[0][1]) if parameters else ():
+    for tag, explicit in der_elements(parameters[0][1]) if parameters else ():
         if tag == _FIRST_PARAMETER:
-            (_, algorithm), *_ = _elements(explicit)
-            (_, identifier), *_ = _elements(algorithm)
+            (_, algorithm), *_ = der_elements(explicit)
+            (_, identifier), *_ = der_elements(algorithm)
             return _PSS_HASHES.get(identifier)
     return "sha256"  # SHA-1 by default, which is replaced
 
 
-def _elements(octets: bytes) -> Iterator[tuple[int, bytes]]:
+def der_elements(octets: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the DER elements that stand side by side: tag and content.
 
     Raises:

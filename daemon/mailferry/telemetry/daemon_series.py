@@ -127,10 +127,13 @@ class Readings:
     def __init__(self, series: DaemonSeries) -> None:
         self._series = series
 
-    def set_memory_in_use(self, read: Reading, budget_octets: int = 0) -> None:
-        """Read octets of message content held in memory, of at most `budget_octets`."""
+    def set_memory_in_use(self, read: Reading) -> None:
+        """Read octets of message content held in memory."""
         self._series.memory_in_use.set_function(guarded("memory_in_use", read))
-        self._series.memory_budget.set(budget_octets)
+
+    def set_memory_budget(self, read: Reading) -> None:
+        """Read how many octets that may be, at most."""
+        self._series.memory_budget.set_function(guarded("memory_budget", read))
 
     def set_open_sessions(self, protocol: SessionProtocol, read: Reading) -> None:
         """Read the number of open sessions."""

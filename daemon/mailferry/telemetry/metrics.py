@@ -24,8 +24,8 @@ from mailferry import events
 from mailferry.events import Event
 from mailferry.model import StandingKind, StandingRecord
 from mailferry.ports import Clock
-from mailferry.telemetry.daemon_series import DaemonSeries, Readings
-from mailferry.telemetry.expiry_metrics import Expiries
+from mailferry.telemetry.daemon_series import DaemonSeries, Reading, Readings
+from mailferry.telemetry.expiry_metrics import Expiries, Key
 from mailferry.telemetry.maildrop_metrics import MaildropMetrics
 from mailferry.telemetry.results import Peer, Reception, Refusal
 from mailferry.telemetry.route_metrics import DestinationMetrics, EtrnMetrics
@@ -128,7 +128,6 @@ class Metrics(Readings):
     def remove_maildrop(self, name: str) -> None:
         """Drop a maildrop's series; call it when its last poll has ended, or they come back."""
         self._maildrops.remove(name)
-        self.forget_expiries(Peer.MAILDROP, name)
 
     def set_poll_interval(self, maildrop: str, seconds: float) -> None:
         """Note the longest time between two polls of a maildrop."""
@@ -141,7 +140,6 @@ class Metrics(Readings):
     def remove_destination(self, name: str) -> None:
         """Drop a destination's series; call it when it has drained, or they come back."""
         self._destinations.remove(name)
-        self.forget_expiries(Peer.DESTINATION, name)
 
     def add_etrn_node(self, etrn: str, node: str) -> None:
         """Create an ETRN node's series; nothing happens when they exist."""
@@ -151,18 +149,14 @@ class Metrics(Readings):
         """Drop an ETRN node's series."""
         self._etrn.remove(etrn, node)
 
-    def expect_certificate(self, peer: Peer, name: str) -> None:
-        """Create the series of a peer that will show a certificate."""
-        self._certificates.expect(peer, name)
+    def expect_expiries(self, certificates: Iterable[Key], tokens: Iterable[Key]) -> None:
+        """Have series of those that will show a certificate, or want a token of ours; and of no others."""
+        self._certificates.expect(certificates)
+        self._tokens.expect(tokens)
 
-    def expect_token(self, peer: Peer, name: str) -> None:
-        """Create the series of a peer to which we log in with an access token."""
-        self._tokens.expect(peer, name)
-
-    def forget_expiries(self, peer: Peer, name: str) -> None:
-        """Drop what a peer's certificate and token have."""
-        self._certificates.forget(peer, name)
-        self._tokens.forget(peer, name)
+    def set_certificate_expiry(self, peer: Peer, name: str, read: Reading) -> None:
+        """Read when an expected certificate of ours ends, in seconds since the epoch."""
+        self._certificates.read(peer, name, read)
 
     # -- events
 

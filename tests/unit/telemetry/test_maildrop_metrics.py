@@ -163,12 +163,15 @@ def test_who_rests_by_hand_is_not_silent(both: Bench) -> None:
 def test_names_come_and_go(both: Bench) -> None:
     before = both.names()
     both.metrics.add_maildrop("dave")
-    both.metrics.expect_certificate(Peer.MAILDROP, "dave")
     assert both("maildrops", state="unpolled") == 4
     both.poll("dave")
     both.metrics.remove_maildrop("dave")
     assert both("maildrops", state="unpolled") == 3
     assert both.names() == before
+
+
+ALICE, BOB = ("maildrop", "alice"), ("maildrop", "bob")
+OFFICE = ("destination", "office")
 
 
 @pytest.mark.parametrize(
@@ -178,28 +181,37 @@ def test_names_come_and_go(both: Bench) -> None:
 def test_expiries(make: Callable[..., events.Event], series: str) -> None:
     bench = Bench(per_maildrop=True)
     series += "_timestamp_seconds"
-    bench.metrics.expect_certificate(Peer.MAILDROP, "alice")
-    bench.metrics.expect_token(Peer.MAILDROP, "alice")
+    bench.metrics.expect_expiries([ALICE, OFFICE], [ALICE, OFFICE])
     assert bench(series, peer="maildrop", name="alice") == 0
     for end in (NOW + 5, NOW + 9):  # a renewed one is another
-        bench.metrics.observe(make("maildrop", "alice", end))
+        bench.metrics.observe(make(*ALICE, end))
     bench.metrics.observe(make("etrn", "head-office", NOW))
     assert bench(series, peer="maildrop", name="alice") == NOW + 9
-    assert bench(series, peer="etrn", name="head-office") == NOW
-    bench.metrics.remove_maildrop("alice")
-    assert bench(series, peer="maildrop", name="alice") is None
+    assert bench(series, peer="etrn", name="head-office") is None
+    bench.metrics.expect_expiries([ALICE, BOB], [ALICE, BOB])
+    assert bench(series, peer="maildrop", name="alice") == NOW + 9
+    assert bench(series, peer="maildrop", name="bob") == 0
+    assert bench(series, peer="destination", name="office") is None
 
 
 def test_of_maildrops_that_are_counted_together_the_first_end_is_shown(together: Bench) -> None:
-    for name in ("alice", "bob", "carol"):
-        together.metrics.expect_certificate(Peer.MAILDROP, name)
+    together.metrics.expect_expiries([ALICE, BOB, OFFICE], [])
     series = "certificate_expiry_timestamp_seconds"
     assert together(series, peer="maildrop", name="") == 0
-    together.metrics.observe(events.CertificateSeen("maildrop", "alice", NOW + 9))
-    together.metrics.observe(events.CertificateSeen("maildrop", "bob", NOW + 5))
-    together.metrics.observe(events.CertificateSeen("destination", "office", NOW + 1))
+    together.metrics.observe(events.CertificateSeen(*ALICE, NOW + 9))
+    together.metrics.observe(events.CertificateSeen(*BOB, NOW + 5))
+    together.metrics.observe(events.CertificateSeen(*OFFICE, NOW + 1))
     assert together(series, peer="maildrop", name="") == NOW + 5
     assert together(series, peer="maildrop", name="alice") is None
     assert together(series, peer="destination", name="office") == NOW + 1
-    together.metrics.remove_maildrop("bob")
+    together.metrics.expect_expiries([ALICE], [])
     assert together(series, peer="maildrop", name="") == NOW + 9
+    together.metrics.expect_expiries([], [])
+    assert together(series, peer="maildrop", name="") is None
+
+
+def test_of_our_own_certificate_the_file_is_read() -> None:
+    bench = Bench(per_maildrop=True)
+    bench.metrics.expect_expiries([("receiver", "receiver")], [])
+    bench.metrics.set_certificate_expiry(Peer.RECEIVER, "receiver", lambda: NOW + 3)
+    assert bench("certificate_expiry_timestamp_seconds", peer="receiver", name="receiver") == NOW + 3

@@ -114,7 +114,8 @@ def test_the_loop_s_lag(metrics: Metrics, registry: CollectorRegistry) -> None:
 
 
 def test_what_is_read_at_a_scrape(metrics: Metrics, registry: CollectorRegistry) -> None:
-    metrics.set_memory_in_use(lambda: 1, 256)
+    metrics.set_memory_in_use(lambda: 1)
+    metrics.set_memory_budget(lambda: 256)
     metrics.set_polls_waiting(lambda: 2)
     metrics.set_ledger_size(lambda: 3)
     metrics.set_state_free(lambda: 4)
