@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from functools import cached_property
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import cached_property, partial
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mailferry import __version__
 from mailferry.assembly.changeover import Running
+from mailferry.assembly.control import ControlParts, control_channel
 from mailferry.assembly.destinations import make_destination
 from mailferry.assembly.etrn import etrn_server
 from mailferry.assembly.making import Making
@@ -37,6 +38,7 @@ from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import SystemClock, steady_seconds
+from mailferry.runtime.holds import Holds
 from mailferry.runtime.schedule import Schedule
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.services.budget import MemoryBudget
@@ -60,6 +62,7 @@ class Application:
         self.settings = settings
         self._source = source
         self._log_stream = log_stream
+        self._control_parts: ControlParts | None = None
         self.registry = CollectorRegistry()
         self._maildrops = {name: m for name, m in settings.maildrop.items() if m.enabled}
         self._log = EventLog(*self._loggers(settings))
@@ -97,9 +100,9 @@ class Application:
 
         Raises:
             StoreError: the ledger cannot be used.
-            MailferryError: the HTTP port cannot be had.
+            MailferryError: the HTTP port or the control socket cannot be had.
         """
-        async with self.opened() as supervisor, self._web(supervisor):
+        async with self.opened() as supervisor, self._web(supervisor), self._control():
             await supervisor.run()
 
     async def run_once(
@@ -127,7 +130,7 @@ class Application:
     def _assemble(self, ledger: SqlLedger, standings: Standings) -> Supervisor:
         daemon = self.settings.daemon
         clock = SystemClock(self.emit)
-        routes = Routes(self._making, self.emit, clock)
+        routes = Routes(self._making, self.emit, clock, self.holds.is_held)
         routes.make_all(self.settings, standings)
         surroundings = Surroundings(
             ledger=ledger,
@@ -137,6 +140,7 @@ class Application:
             clock=clock,
             ages_count=clock.ages_count,
             quarantine=self._quarantine(),
+            held=self.holds.is_held,
         )
         caps = SessionCaps(daemon.max_sessions, daemon.max_sessions_per_host)
         schedule = Schedule(clock, start_rate_per_second=daemon.start_rate, look=clock.look)
@@ -164,7 +168,25 @@ class Application:
                 self._apply_logging,
             )
             supervisor.reloader = Reloader(self.settings, self._source.load, running)
+        in_force = partial(self._in_force, supervisor)
+        self._control_parts = ControlParts(
+            supervisor, schedule, surroundings, caps, self.holds, self.traces, in_force
+        )
         return supervisor
+
+    # Control
+
+    @cached_property
+    def holds(self) -> Holds:
+        """What somebody has paused by hand."""
+        return Holds(self.emit, time.time)
+
+    def _in_force(self, supervisor: Supervisor) -> Settings:
+        reloader = supervisor.reloader
+        return reloader.settings if isinstance(reloader, Reloader) else self.settings
+
+    def _control(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._control_parts is None else control_channel(self._control_parts)
 
     # ETRN
 

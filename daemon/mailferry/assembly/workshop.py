@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mailferry.assembly.destinations import make_destination
 from mailferry.assembly.etrn import MAX_SESSIONS, etrn_server, etrn_settings, etrn_timetable
@@ -35,6 +36,8 @@ class Routes:
     making: Making
     emit: Emit
     clock: Clock
+    held: Callable[[str], bool] = lambda _target: False
+    """Tells whether somebody has paused a target, as `destination.office`, by hand."""
     by_name: dict[DestinationName, Route] = field(default_factory=dict)
 
     def make_all(self, settings: Settings, standings: Standings) -> None:
@@ -46,7 +49,9 @@ class Routes:
     def make(self, name: DestinationName, settings: Settings, standing: StandingRecord | None) -> Route:
         """Make one."""
         inner = make_destination(name, settings.destination[name], self.making)
-        return Route(inner, self.emit, self.clock, random.random, standing)
+        route = Route(inner, self.emit, self.clock, random.random, standing)
+        route.held = partial(self.held, f"destination.{name}")
+        return route
 
     def make_next(self, name: DestinationName, settings: Settings, standings: Standings) -> Route:
         """Make one that is new, or that follows another one: what failed before is tried at once."""
