@@ -6,6 +6,7 @@ module holds state.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,9 +24,10 @@ from mailferry.assembly.destinations import make_destination
 from mailferry.assembly.etrn import etrn_server
 from mailferry.assembly.making import Making
 from mailferry.assembly.notices import Notices
+from mailferry.assembly.observing import LinkWatcher, make_metrics, measured, read_gauges
 from mailferry.assembly.receiver import Reception
 from mailferry.assembly.reload import Reloader
-from mailferry.assembly.workshop import Routes, Standings, Workshop
+from mailferry.assembly.workshop import Arriving, Routes, Standings, Workshop
 from mailferry.config.models import Settings
 from mailferry.config.source import ConfigSource
 from mailferry.ledger.store import SqlLedger
@@ -38,7 +40,10 @@ from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from mailferry.quarantine.tally import QuarantineTally
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.clock import SystemClock, steady_seconds
+from mailferry.runtime.config_watch import watching
 from mailferry.runtime.holds import Holds
+from mailferry.runtime.notify import ServiceManager
+from mailferry.runtime.pulse import Pulse
 from mailferry.runtime.schedule import Schedule
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.services.budget import MemoryBudget
@@ -48,7 +53,6 @@ from mailferry.services.poll import PollReport
 from mailferry.telemetry.events import EventLog
 from mailferry.telemetry.fanout import fan_out
 from mailferry.telemetry.logging import configure_logging
-from mailferry.telemetry.metrics import Metrics
 from mailferry.web.server import WebServer
 
 
@@ -66,13 +70,7 @@ class Application:
         self.registry = CollectorRegistry()
         self._maildrops = {name: m for name, m in settings.maildrop.items() if m.enabled}
         self._log = EventLog(*self._loggers(settings))
-        self.metrics = Metrics(
-            self.registry,
-            maildrops=list(self._maildrops),
-            destinations=[name for name, d in settings.destination.items() if d.enabled],
-            etrn_nodes=[(name, node) for name, e in settings.etrn.items() if e.enabled for node in e.nodes],
-            version=__version__,
-        )
+        self.metrics = make_metrics(settings, self.registry)
         self._notices = Notices()
         self._notices.address(settings, self._making)
         self.emit: Emit = fan_out(*self._sinks)
@@ -102,8 +100,25 @@ class Application:
             StoreError: the ledger cannot be used.
             MailferryError: the HTTP port or the control socket cannot be had.
         """
-        async with self.opened() as supervisor, self._web(supervisor), self._control():
-            await supervisor.run()
+        pulse = Pulse(ServiceManager.from_environment(os.environ), self.emit)
+        pulse.start()
+        try:
+            async with (
+                self.opened() as supervisor,
+                measured(self.metrics),
+                self._web(supervisor),
+                self._control(),
+                self._watching(supervisor),
+            ):
+                supervisor.pulse = pulse
+                await supervisor.run()
+        finally:
+            pulse.stop()
+
+    def _watching(self, supervisor: Supervisor) -> AbstractAsyncContextManager[None]:
+        if self._source is None:
+            return nullcontext()
+        return watching(self._source.fingerprint, supervisor.reload, lambda: supervisor.settings.watch_config)
 
     async def run_once(
         self,
@@ -145,13 +160,12 @@ class Application:
         caps = SessionCaps(daemon.max_sessions, daemon.max_sessions_per_host)
         schedule = Schedule(clock, start_rate_per_second=daemon.start_rate, look=clock.look)
         clock.on_jump(schedule.clock_jumped)
-        self.metrics.set_memory_in_use(lambda: surroundings.budget.in_use_octets)
-        self.metrics.set_open_sessions("pop3", lambda: caps.in_use)
-        self.metrics.set_schedule_lag(lambda: schedule.lag_seconds)
+        read_gauges(self.metrics, self.settings, surroundings.budget, caps, schedule)
 
         reception = Reception(self.settings, surroundings, self._making, self.arrivals.mail_came)
-        workshop = Workshop(self._making, routes, surroundings, caps, self.arrivals)
-        life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history)
+        arriving = Arriving(self.arrivals, reception.sessions)
+        workshop = Workshop(self._making, routes, surroundings, caps, arriving)
+        life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history, daemon.watch_config)
         fleet = workshop.fleet(self.settings, schedule, standings)
         notices = self._notices.service(self.settings, self._making, surroundings, standings)
         supervisor = Supervisor(life, surroundings, fleet, schedule, notices, self.arrivals.look)
@@ -237,7 +251,12 @@ class Application:
 
     @cached_property
     def _making(self) -> Making:
-        return Making(self._hostname, self._spool, self._tracer)
+        return Making(
+            self._hostname,
+            self._spool,
+            self._tracer,
+            LinkWatcher(lambda event: self.emit(event), self.metrics),  # noqa: PLW0108  another emit may come
+        )
 
     @cached_property
     def traces(self) -> TraceSwitchboard:
@@ -270,10 +289,10 @@ class _Health:
         self._supervisor = supervisor
 
     def live(self) -> tuple[bool, dict[str, Any]]:
-        """The event loop answers, so it lives; the schedule must run with it."""
+        """The event loop answers, so it lives; the schedule must move with it."""
         supervisor = self._supervisor
-        well = supervisor.schedule_running or not supervisor.started or supervisor.stopping
-        return well, {"version": __version__}
+        trouble = supervisor.pulse.trouble if supervisor.pulse is not None else ""
+        return not trouble, {"version": __version__} | ({"trouble": trouble} if trouble else {})
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Configured, ledger open, schedule running, not on its way out."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from mailferry.assembly.links import credentials_of, endpoint_of
+from mailferry.assembly.making import WatchLink, watch_nothing
 from mailferry.config.models import EtrnSettings, ReceiverSettings, Settings
 from mailferry.config.network_kinds import split_listen
 from mailferry.net.credentials import LoginMethod
@@ -15,6 +17,7 @@ from mailferry.net.trace import Trace
 from mailferry.policy.etrn import is_served
 from mailferry.runtime.schedule import Timetable
 from mailferry.services.etrn import EtrnPolicy, EtrnServer
+from mailferry.telemetry.results import Peer
 
 MAX_SESSIONS = 32
 """Sessions with all servers that are asked; they take no places from polls."""
@@ -27,9 +30,9 @@ Tracer = Callable[[str], Callable[[], Trace]]
 
 
 def etrn_settings(settings: Settings) -> Iterator[tuple[str, EtrnSettings]]:
-    """Yield the tables whose servers are asked with ETRN: enabled, and not ODMR."""
+    """Yield the tables whose servers are asked for mail."""
     for name, etrn in settings.etrn.items():
-        if etrn.enabled and etrn.mode == "etrn":
+        if etrn.enabled:
             yield name, etrn
 
 
@@ -43,17 +46,23 @@ def etrn_policy(name: str, settings: EtrnSettings, receiver: ReceiverSettings) -
         min_gap_seconds=settings.min_gap,
         nodes_per_session=settings.nodes_per_session,
         silent_after_seconds=settings.silent_after,
-        watched=frozenset(node for node in settings.nodes if is_served(node, patterns)),
+        # What ODMR releases comes over the connection that asked: nothing is awaited elsewhere.
+        watched=frozenset(
+            node for node in settings.nodes if settings.mode == "etrn" and is_served(node, patterns)
+        ),
     )
 
 
-def etrn_server(name: str, settings: Settings, hostname: str, tracer: Tracer) -> EtrnServer:
+def etrn_server(
+    name: str, settings: Settings, hostname: str, tracer: Tracer, watch: WatchLink = watch_nothing
+) -> EtrnServer:
     """Return a server that is configured, with its connector and our own listener."""
     etrn = settings.etrn[name]
     where = split_listen(etrn.check_listener or "")
+    link = replace(etrn_smtp_settings(etrn, hostname), watch=watch(Peer.ETRN, name))
     return EtrnServer(
         etrn_policy(name, etrn, settings.receiver),
-        SmtpEtrnConnector(etrn_smtp_settings(etrn, hostname), tracer(f"etrn.{name}")),
+        SmtpEtrnConnector(link, tracer(f"etrn.{name}")),
         SmtpListener(*where) if where is not None else None,
     )
 

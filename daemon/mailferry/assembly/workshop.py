@@ -12,10 +12,12 @@ from mailferry.assembly.destinations import make_destination
 from mailferry.assembly.etrn import MAX_SESSIONS, etrn_server, etrn_settings, etrn_timetable
 from mailferry.assembly.maildrops import make_maildrop, timetable_of
 from mailferry.assembly.making import Making
+from mailferry.assembly.odmr import odmr_server
 from mailferry.config.changes import enabled
 from mailferry.config.models import MaildropSettings, Settings
 from mailferry.model import DestinationName, MaildropName, StandingKind, StandingRecord
 from mailferry.ports import Clock, Emit
+from mailferry.receiver.sessions import ReceiverSessions
 from mailferry.runtime.berth import Successor
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.etrn_turns import EtrnTurns
@@ -23,7 +25,7 @@ from mailferry.runtime.fleet import Fleet
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.turn import Turns, without_pause
 from mailferry.services.context import Surroundings
-from mailferry.services.etrn import ArrivalWatch
+from mailferry.services.etrn import ArrivalWatch, AskedServer
 from mailferry.services.route import Route, RouteStandings
 
 Standings = Mapping[tuple[StandingKind, str], StandingRecord]
@@ -60,15 +62,29 @@ class Routes:
         return self.make(name, settings, replace(standing, not_before=0.0) if standing else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """What mail that was asked for meets when it comes.
+
+    Attributes:
+        watch: notices when none comes.
+        sessions: the server side of connections whose roles turned round.
+    """
+
+    watch: ArrivalWatch
+    sessions: ReceiverSessions
+
+
 class Workshop:
     """Makes what is put onto the schedule."""
 
     def __init__(
-        self, making: Making, routes: Routes, around: Surroundings, caps: SessionCaps, watch: ArrivalWatch
+        self, making: Making, routes: Routes, around: Surroundings, caps: SessionCaps, arriving: Arriving
     ) -> None:
         self.making = making
         self.routes = routes
-        self.watch = watch
+        self.watch = arriving.watch
+        self._sessions = arriving.sessions
         self._around = around
         self._caps = caps
         self._etrn_caps = SessionCaps(MAX_SESSIONS, per_host=1)
@@ -104,11 +120,15 @@ class Workshop:
 
     def etrn_after(self, name: str, settings: Settings, standings: Standings) -> Successor[EtrnTurns]:
         """Make a server ready to be asked after what is there; how soon, the standings of its nodes say."""
-        server = etrn_server(name, settings, self.making.hostname, self.making.tracer)
-        table = settings.etrn[name]
+        server, table = self._asked(name, settings), settings.etrn[name]
 
         def successor(_former: EtrnTurns | None) -> tuple[EtrnTurns, Timetable]:
             turns = EtrnTurns(server, self._around, self._etrn_caps, self.watch, standings)
             return turns, etrn_timetable(table, turns.last_attempt_at, time.time())
 
         return successor
+
+    def _asked(self, name: str, settings: Settings) -> AskedServer:
+        if settings.etrn[name].mode == "odmr":
+            return odmr_server(name, settings, self.making, self._around, self._sessions)
+        return etrn_server(name, settings, self.making.hostname, self.making.tracer, self.making.watch)

@@ -74,6 +74,13 @@ class EtrnSettings(SmtpLinkSettings):
                 raise ValueError("need a username beside them with odmr (RFC 2645 s.5.2.1)")
         return nodes
 
+    @field_validator("check_listener")
+    @classmethod
+    def _no_listener_with_odmr(cls, where: str | None, info: ValidationInfo) -> str | None:
+        if where is not None and info.data.get("mode") == "odmr":
+            raise ValueError("is used only with etrn; with odmr the mail comes over the connection that asks")
+        return where
+
     @field_validator("deliver")
     @classmethod
     def _only_odmr_delivers(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:

@@ -236,7 +236,7 @@ class SmtpLink(SMTP):
 
     def _farewell(self, reply: str) -> None:
         """Say a last word and close; whoever does not take it is dropped."""
-        if self._writer is None or self.transport is None:
+        if self._writer is None or self.transport is None or self.tally.farewell:
             return
         if self._commands is not None:
             self._commands.ending = True
@@ -244,7 +244,7 @@ class SmtpLink(SMTP):
         if in_handshake:  # a word in clear would be taken for a piece of it
             self.drop()
             return
-        self.tally.farewell = self.tally.farewell or reply
+        self.tally.farewell = reply
         self._writer.write(reply.encode("ascii", "replace") + b"\r\n")
         self._close()
 
