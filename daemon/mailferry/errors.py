@@ -313,7 +313,11 @@ class StoreError(MailferryError):
 
 
 class ControlError(MailferryError):
-    """What was asked of the running daemon cannot be done, or its control socket cannot be had."""
+    """What was asked of the running daemon cannot be done, or it does not answer."""
+
+
+class ControlSocketError(ControlError):
+    """The daemon cannot have its control socket."""
 
 
 class UnknownTargetError(ControlError):

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mailferry.errors import ControlError
+from mailferry.errors import ControlSocketError
 from mailferry.events import ControlUsed, Event
 from mailferry.web.control import MAX_BODY_OCTETS, MAX_CONNECTIONS, ControlServer
 from mailferry.web.unix_socket import LONGEST_PATH_OCTETS, UnixSocket
@@ -114,7 +114,7 @@ async def test_the_socket_of_a_daemon_that_died_is_replaced_and_that_of_a_live_o
     dead.bind(os.fspath(path))
     dead.close()
     server, _, _ = await started(UnixSocket(path))
-    with pytest.raises(ControlError, match="another mailferry answers there"):
+    with pytest.raises(ControlSocketError, match="another mailferry answers there"):
         UnixSocket(path).open()
     assert (await ask(path, get("/v1/status"))).startswith(b"HTTP/1.1 200 ")
     await server.stop()
@@ -138,7 +138,7 @@ async def test_a_link_leads_to_a_socket_that_lies_elsewhere(folder: Path) -> Non
     pointer.symlink_to(folder / "gone.sock")  # of an earlier life
     server, _, _ = await started(UnixSocket(run / "control.sock", pointer))
     assert (await ask(pointer, get("/v1/status"))).startswith(b"HTTP/1.1 200 ")
-    with pytest.raises(ControlError, match="another mailferry answers there"):
+    with pytest.raises(ControlSocketError, match="another mailferry answers there"):
         UnixSocket(folder / "third.sock", pointer).open()
     assert not (folder / "third.sock").exists()
     await server.stop()
@@ -146,12 +146,12 @@ async def test_a_link_leads_to_a_socket_that_lies_elsewhere(folder: Path) -> Non
 
 
 def test_what_cannot_be_a_socket_is_refused_in_words(folder: Path) -> None:
-    with pytest.raises(ControlError, match="too long for a Unix socket"):
+    with pytest.raises(ControlSocketError, match="too long for a Unix socket"):
         UnixSocket(folder / ("x" * LONGEST_PATH_OCTETS)).open()
     occupied = folder / "control.sock"
     occupied.write_text("a file")
-    with pytest.raises(ControlError, match="is there, and is no socket"):
+    with pytest.raises(ControlSocketError, match="is there, and is no socket"):
         UnixSocket(occupied).open()
     assert occupied.read_text() == "a file"
-    with pytest.raises(ControlError, match="No such file or directory"):
+    with pytest.raises(ControlSocketError, match="No such file or directory"):
         UnixSocket(folder / "nowhere" / "control.sock").open()

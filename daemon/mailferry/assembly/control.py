@@ -7,10 +7,10 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from mailferry import __version__
+from mailferry.assembly.control_place import control_place
 from mailferry.assembly.retry import retry_messages
 from mailferry.assembly.snapshot import Row, Snapshots, iso_or_none, resident_octets
 from mailferry.assembly.standing import Counts
@@ -30,28 +30,7 @@ from mailferry.runtime.supervisor import Supervisor
 from mailferry.services.context import Surroundings
 from mailferry.telemetry.redaction import clean_text
 from mailferry.web.control import ControlServer
-from mailferry.web.unix_socket import UnixSocket, is_too_long
-
-SOCKET_NAME = "control.sock"
-
-
-def control_path(settings: Settings) -> Path:
-    """Return where commands look for the daemon."""
-    daemon = settings.daemon
-    return daemon.control_socket or daemon.state_dir / SOCKET_NAME
-
-
-def control_place(settings: Settings, environ: Mapping[str, str]) -> UnixSocket:
-    """Return where the daemon listens.
-
-    Under systemd with `RuntimeDirectory=` that is there, where nothing outlives a boot; commands
-    know nothing of it, so a link in the state directory leads to it.
-    """
-    pointer = control_path(settings)
-    runtime = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if settings.daemon.control_socket is not None or not runtime:
-        return UnixSocket(pointer)
-    return UnixSocket(Path(runtime) / SOCKET_NAME, pointer)
+from mailferry.web.unix_socket import is_too_long
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +60,7 @@ async def control_channel(
     the same, and the log says what is missing.
 
     Raises:
-        ControlError: another daemon answers there, or the socket cannot be had.
+        ControlSocketError: another daemon answers there, or the socket cannot be had.
     """
     settings, emit = parts.settings(), parts.around.emit
     place = control_place(settings, environ)

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mailferry.errors import ControlError, MailferryError, UnknownTargetError
+from mailferry.errors import ControlSocketError, MailferryError, UnknownTargetError
 from mailferry.events import ControlUsed
 from mailferry.ports import Emit
 from mailferry.web.unix_socket import UnixSocket
@@ -217,7 +217,7 @@ class ControlServer:
         """Listen.
 
         Raises:
-            ControlError: the socket cannot be had.
+            ControlSocketError: the socket cannot be had.
         """
         application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_OCTETS)
         application.router.add_routes(self._api.routes())
@@ -251,7 +251,7 @@ class ControlServer:
     async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
         server = runner.server
         if server is None:  # setup() has made it
-            raise ControlError("the control side was not set up")
+            raise ControlSocketError("the control side was not set up")
         loop = asyncio.get_running_loop()
 
         def accept() -> asyncio.BaseProtocol:

@@ -13,7 +13,7 @@ import socket
 import stat
 from pathlib import Path
 
-from mailferry.errors import ControlError
+from mailferry.errors import ControlSocketError
 
 MODE = 0o600
 """The daemon's own user, and root."""
@@ -35,10 +35,10 @@ class UnixSocket:
         """Return the socket, bound.
 
         Raises:
-            ControlError: it cannot be had; the text says where and why.
+            ControlSocketError: it cannot be had; the text says where and why.
         """
         if is_too_long(self.path):
-            raise ControlError(
+            raise ControlSocketError(
                 f"{self.path}: too long for a Unix socket, {LONGEST_PATH_OCTETS} octets are the most: "
                 "set a shorter [daemon] control_socket"
             )
@@ -52,7 +52,7 @@ class UnixSocket:
                 raise
         except OSError as error:
             where = error.filename or self.path
-            raise ControlError(f"{where}: no control socket: {error.strerror or error}") from error
+            raise ControlSocketError(f"{where}: no control socket: {error.strerror or error}") from error
         return made
 
     def remove(self) -> None:
@@ -94,7 +94,7 @@ def _make_room(path: Path) -> None:
     """Remove what a daemon that died has left.
 
     Raises:
-        ControlError: somebody listens there, or it is no socket.
+        ControlSocketError: somebody listens there, or it is no socket.
         OSError: it cannot be told, or not be removed.
     """
     try:
@@ -102,11 +102,11 @@ def _make_room(path: Path) -> None:
     except FileNotFoundError:
         return
     if not (stat.S_ISSOCK(mode) or stat.S_ISLNK(mode)):
-        raise ControlError(
+        raise ControlSocketError(
             f"{path}: is there, and is no socket: remove it, or set another [daemon] control_socket"
         )
     if _answers(path):
-        raise ControlError(
+        raise ControlSocketError(
             f"{path}: another mailferry answers there: stop it, or set another [daemon] control_socket"
         )
     path.unlink(missing_ok=True)
