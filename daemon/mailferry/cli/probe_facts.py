@@ -104,8 +104,8 @@ def opening_document(opening: Opening, *, pinned: bool, now: float) -> dict[str,
     """Return an opening for `--json`."""
     return {
         "stage": opening.stage.value,
-        "peer": opening.peer or None,
-        "local": opening.local or None,
+        "address": opening.peer or None,
+        "own_address": opening.local or None,
         "greeting": opening.greeting or None,
         "offers": {moment.value: dict(offers) for moment, offers in opening.offers.items()},
         "tls": _tls_document(opening, pinned=pinned, now=now),

@@ -109,9 +109,9 @@ class Pop3Prompt(Prompt):
 
     def act(self, line: str, *, literal: bool) -> None:
         """Send a command, or list messages."""
-        word, *rest = line.split()
-        if word.lower() == "messages" and not literal:
-            self._list_messages(_count(rest))
+        words = line.split()
+        if not literal and words[0].lower() == "messages":
+            self._list_messages(_count(words[1:]))
             return
         command = pop3_by_hand.command_by_hand(line)
         if isinstance(command, Dele) and not _agrees(command):
