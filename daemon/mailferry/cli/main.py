@@ -15,6 +15,7 @@ from typer.main import get_command
 from mailferry.cli.check import check
 from mailferry.cli.etrn import etrn
 from mailferry.cli.faults import report
+from mailferry.cli.healthcheck import healthcheck
 from mailferry.cli.history import history
 from mailferry.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from mailferry.cli.ledger import HELP as LEDGER_HELP
@@ -58,7 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (run, once, etrn, check, status, history, retry, schema, sandbox, version):
+for _command in (run, once, etrn, check, status, history, retry, schema, sandbox, healthcheck, version):
     app.command(cls=_Command)(_command)
 _quarantine = typer.Typer(
     name="quarantine",

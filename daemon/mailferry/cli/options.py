@@ -12,6 +12,7 @@ from mailferry.cli.faults import DEBUG_VARIABLE
 
 if TYPE_CHECKING:
     from mailferry.config import Settings
+    from mailferry.config.places import Places
     from mailferry.config.source import ConfigSource
 
 ConfigOption = Annotated[
@@ -44,6 +45,13 @@ def source_of(path: Path | None) -> ConfigSource:
     from mailferry.config.source import ConfigSource
 
     return ConfigSource(path, _environ())
+
+
+def places_of(path: Path | None) -> Places:
+    """Return where the running daemon can be reached; a configuration that is wrong by now is no obstacle."""
+    from mailferry.config.places import load_places
+
+    return load_places(path, _environ())
 
 
 def _environ() -> dict[str, str]:
