@@ -112,12 +112,14 @@ def _etrn(name: str, settings: EtrnSettings) -> dict[str, object]:
     return {
         "name": name,
         "enabled": settings.enabled,
+        "mode": settings.mode,
         "server": f"{settings.host}:{settings.resolved_port}",
         "tls": settings.tls,
         "username": settings.username,
         "nodes": list(settings.nodes),
         "when": _when(settings),
         "check_listener": settings.check_listener,
+        "deliver": list(settings.deliver),
     }
 
 
@@ -175,12 +177,14 @@ def _counts(settings: Settings) -> str:
 
 
 def _etrn_table(settings: Settings) -> Table:
-    servers = table(("etrn", "server", "tls", "user", "asked", "nodes", "our listener"))
+    servers = table(("etrn", "server", "tls", "user", "asked", "nodes", "the mail comes"))
     for name, each in settings.etrn.items():
         facts = _etrn(name, each)
         when = str(facts["when"]) if each.enabled else "disabled"
-        nodes, listener = ", ".join(each.nodes), each.check_listener or ""
-        servers.add_row(name, str(facts["server"]), each.tls, each.username or "", when, nodes, listener)
+        nodes, way = ", ".join(each.nodes), each.check_listener or ""
+        if each.mode == "odmr":
+            way = f"with the answer, for {', '.join(each.deliver)}"
+        servers.add_row(name, str(facts["server"]), each.tls, each.username or "", when, nodes, way)
     return servers
 
 

@@ -177,11 +177,13 @@ def test_servers_that_are_asked_for_mail_are_shown(command, folder) -> None:
     assert up == {
         "name": "up",
         "enabled": True,
+        "mode": "etrn",
         "server": "smtp.example.net:25",
         "tls": "starttls",
         "username": None,
         "nodes": ["example.org", "#slow"],
         "when": "every 15m",
         "check_listener": "mx.example.org:25",
+        "deliver": [],
     }
     assert off["enabled"] is False
