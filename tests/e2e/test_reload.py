@@ -85,14 +85,13 @@ async def test_a_reload_in_mid_drain_loses_nothing_and_leaves_others_alone(tmp_p
     late = make_messages(3, seed=8, sizes=(300, 400))
     boxes = {"ann": box(*mail[:60]), "bob": box(*mail[60:]), "eve": box(), "kim": box(*late)}
     town = Town(tmp_path, boxes, ScriptedSmtpServer(Fault(FINAL, Delay(0.02))))
-    async with town.open("ann", "bob", "eve") as daemon:
+    new_hop = ScriptedSmtpServer()
+    async with serving(new_hop), town.open("ann", "bob", "eve") as daemon:
         await town.until(lambda: len(daemon.named("message.relayed")) >= 10, "mail under way")
         town.tables["maildrop.bob"]["every"] = "2s"
         del town.tables["maildrop.eve"]
         town.tables["maildrop.kim"] = town.folder.maildrop(town.pop3.port, "kim", every="1s")
         # Another next hop of the same name: the former one finishes what it has.
-        new_hop = ScriptedSmtpServer()
-        await new_hop.start()
         town.tables["destination.hop"] = town.folder.smtp(new_hop.port)
         town.write()
         under_way = set(sessions(daemon)) - {event["poll_id"] for event in daemon.named("poll.finished")}
@@ -105,6 +104,7 @@ async def test_a_reload_in_mid_drain_loses_nothing_and_leaves_others_alone(tmp_p
         )
         polls_of_eve = len(town.polls("eve"))
         await town.until(lambda: len(town.polls("kim")) >= 2, "polls of the new maildrop")
+        await town.until(lambda: bool(town.polls("ann")), "end of the session that was under way")
         assert len(town.polls("eve")) == polls_of_eve, "a removed maildrop is polled no more"
         first_of_ann = town.polls("ann")[0]
         assert first_of_ann["relayed"] == 60, "its session went on through the reload"
@@ -113,7 +113,15 @@ async def test_a_reload_in_mid_drain_loses_nothing_and_leaves_others_alone(tmp_p
         assert Counter(map(fingerprint, arrived)) == Counter(map(fingerprint, (*mail, *late)))
         assert new_hop.accepted
         assert town.smtp.accepted
-        await new_hop.stop()
+
+
+@asynccontextmanager
+async def serving(server: ScriptedSmtpServer) -> AsyncIterator[None]:
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop()
 
 
 def sessions(daemon: DaemonProcess) -> list[str]:
@@ -148,6 +156,7 @@ async def test_what_cannot_change_is_told_and_what_can_counts_at_once(tmp_path: 
         town.write()
         told = await town.reload()
         assert (told["event"], told["changed"]) == ("config.reloaded", "daemon.log_level")
+        await town.until(lambda: bool(daemon.named("config.restart_needed")), "word about the restart")
         assert daemon.named("config.restart_needed")[0]["keys"] == "daemon.hostname"
         await town.until(lambda: bool(daemon.named("poll.started")), "events of the level debug")
 

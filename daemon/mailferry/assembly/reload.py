@@ -81,13 +81,13 @@ class Reloader:
                 self._emit(ConfigProblemFound(problem))
             self._emit(ConfigReloadFailed(len(report.problems)))
             return
-        if report.needs_restart:
-            self._emit(ConfigRestartNeeded(_listed(report.needs_restart)))
         if any((report.added, report.changed, report.removed, report.renewed)):
             added, changed, removed = map(_listed, (report.added, report.changed, report.removed))
             renewed, finishing = map(_listed, (report.renewed, report.finishing))
             self._emit(ConfigReloaded(added, changed, removed, renewed, finishing, seconds))
-        elif not report.needs_restart:
+        if report.needs_restart:
+            self._emit(ConfigRestartNeeded(_listed(report.needs_restart)))
+        if not report.is_news:
             self._emit(ConfigUnchanged())
 
 
