@@ -8,13 +8,21 @@ command; what it sent before TLS is forgotten with TLS (RFC 3207 s.4.2).
 from __future__ import annotations
 
 import asyncio
+import re
 
+from mailferry.errors import RemoteProtocolError
 from mailferry.protocol.framing import CRLF, ReceiveBuffer
 
 COMMAND_OCTETS = 2048
 """RFC 5321 s.4.5.3.1.4 asks for 512, and extensions add some."""
 
 _READ_OCTETS = 256 * 1024
+
+# RFC 5321 s.4.1.1: verbs have four letters, those of extensions a few more. A web page can make a
+# browser send what it likes behind a request line and fields; the first of those ends the session.
+_COMMAND = re.compile(
+    rb"(?!(?:POST|HEAD|CONNECT|OPTIONS|TRACE|DELETE|PATCH) )[A-Za-z]{4,12}(?: |$)|$", re.IGNORECASE
+)
 
 
 class TooManyCommandsError(Exception):
@@ -39,7 +47,7 @@ class CommandReader:
         """Return the next command line with its CRLF.
 
         Raises:
-            RemoteProtocolError: it is too long, or ends with a bare LF.
+            RemoteProtocolError: it is too long, ends with a bare LF, or cannot be a command.
             TooManyCommandsError: the allowance is used up.
             asyncio.CancelledError: the session is over: so aiosmtpd is told.
         """
@@ -49,6 +57,8 @@ class CommandReader:
                 if self.allowance <= 0:
                     raise TooManyCommandsError
                 self.allowance -= 1
+                if not _COMMAND.match(line):
+                    raise RemoteProtocolError("not a command", line)
                 return line + CRLF
             await self.more()
         raise asyncio.CancelledError

@@ -54,7 +54,7 @@ class SmtpSession(SmtpLink):
     def _last_word(self, error: Exception) -> str:
         if isinstance(error, RemoteProtocolError):
             self._house.refused(self, Refusal.SYNTAX, "500")
-            return "500 5.5.2 Lines end with CRLF and are not that long; good-bye"
+            return "500 5.5.2 This is not SMTP; good-bye"
         if isinstance(error, TooManyCommandsError):
             self._house.refused(self, Refusal.SYNTAX, "421")
             return "421 4.7.0 Too many commands for so little mail"
