@@ -8,28 +8,34 @@ takes a moment, and no run pays for indexes that a long-lived maildrop would hav
 from __future__ import annotations
 
 import os
+import poplib
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.mail import wire_octets
+from benchmarks.site import PASSWORD, Site
 
 _FIRST_ARRIVAL = 1_700_000_000
 _WARM_SECONDS = 120.0
 _NEW_USER_SECONDS = 5.0
-PASSWORD = "correct horse"  # noqa: S105  invented
 
 
-def fill_maildir(maildir: Path, messages: Iterable[Path], *, first: int = 0) -> None:
-    """Link messages into a Maildir, oldest first; `first` numbers continue an earlier filling."""
+def fill_maildir(maildir: Path, messages: Iterable[Path], *, first: int = 0, seen: bool = True) -> None:
+    """Link messages into a Maildir, oldest first; `first` numbers continue an earlier filling.
+
+    What no client has seen lies in `new`, as a delivery leaves it.
+    """
+    status = maildir.stat()
+    part, flags = ("cur", ":2,S") if seen else ("new", "")
     for number, path in enumerate(messages, first):
         content = path.read_bytes()
         # Sizes in the name spare Dovecot a look into each file, as they do when it delivered them itself.
         sizes = f"S={len(content)},W={wire_octets(content)}"
-        os.link(path, maildir / "cur" / f"{_FIRST_ARRIVAL + number}.M{number}P1.bench,{sizes}:2,S")
-    _give_away(maildir)
+        os.chown(path, status.st_uid, status.st_gid)
+        os.link(path, maildir / part / f"{_FIRST_ARRIVAL + number}.M{number}P1.bench,{sizes}{flags}")
 
 
 def warm(port: int, user: str) -> int:
@@ -45,6 +51,16 @@ def warm(port: int, user: str) -> int:
     return int(replies[3].split()[1])
 
 
+def uidls(port: int, user: str) -> list[str]:
+    """Return the unique-ids of a maildrop, in the order of its messages."""
+    client = poplib.POP3("127.0.0.1", port, _WARM_SECONDS)
+    client.user(user)
+    client.pass_(PASSWORD)
+    lines = client.uidl()[1]
+    client.quit()
+    return [line.split()[1].decode("ascii") for line in lines]
+
+
 def _visit(port: int, user: str) -> list[bytes]:
     with (
         socket.create_connection(("127.0.0.1", port), timeout=_WARM_SECONDS) as link,
@@ -55,36 +71,30 @@ def _visit(port: int, user: str) -> list[bytes]:
 
 
 class Maildrops:
-    """The maildrops of one workload, PREFIX0 and on.
+    """The maildrops of one workload, PREFIX0 and on, each with its messages."""
 
-    `maildir_of` tells where a user's Maildir lies, `owner` whose it is.
-    """
-
-    def __init__(self, prefix: str, contents: Sequence[Sequence[Path]], copies: Path) -> None:
-        self.prefix = prefix
-        self._contents = contents
-        self._copies = copies
-
-    @property
-    def users(self) -> list[str]:
-        """Their names."""
-        return [f"{self.prefix}{number}" for number in range(len(self._contents))]
-
-    def make(self, maildir_of: Callable[[str], Path], port: int) -> None:
-        """Fill the empty Maildirs of the users, let Dovecot index them, and keep a copy."""
-        for user, messages in zip(self.users, self._contents, strict=True):
-            fill_maildir(maildir_of(user), messages)
-        for user, messages in zip(self.users, self._contents, strict=True):
-            maildir = maildir_of(user)
-            seen = warm(port, user)
+    def __init__(self, site: Site, prefix: str, contents: Sequence[Sequence[Path]]) -> None:
+        """Fill them and let Dovecot index them."""
+        self.users = [f"{prefix}{number}" for number in range(len(contents))]
+        self._site = site
+        self._copies = site.folder / f"copies-{prefix}"
+        for user, messages in zip(self.users, contents, strict=True):
+            fill_maildir(site.maildir_of(user), messages)
+        for user, messages in zip(self.users, contents, strict=True):
+            seen = warm(site.near.pop3, user)
             if seen != len(messages):
                 raise RuntimeError(f"maildrop {user}: {seen} messages are seen, {len(messages)} are there")
-            copy_maildir(maildir, self._copies / user)
 
-    def restore(self, maildir_of: Callable[[str], Path]) -> None:
-        """Put all of them back as they were made."""
+    def keep_copy(self) -> None:
+        """Keep them as they are now."""
+        self._copies.mkdir()
         for user in self.users:
-            maildir = maildir_of(user)
+            copy_maildir(self._site.maildir_of(user), self._copies / user)
+
+    def restore(self) -> None:
+        """Put all of them back as they were kept."""
+        for user in self.users:
+            maildir = self._site.maildir_of(user)
             shutil.rmtree(maildir)
             copy_maildir(self._copies / user, maildir)
 
@@ -110,10 +120,3 @@ def _keep_owner_and_time(source: Path, target: Path) -> None:
     status = source.stat()
     os.chown(target, status.st_uid, status.st_gid)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _give_away(maildir: Path) -> None:
-    """Give a Maildir's files to the owner of the Maildir."""
-    status = maildir.stat()
-    for path in (maildir / "cur").iterdir():
-        os.chown(path, status.st_uid, status.st_gid)

@@ -66,15 +66,25 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Polls:
+    """What a daemon's own output tells: how many polls have ended, and whether one brought all the new mail."""
+
+    count: Callable[[], int]
+    brought_all: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """The processes of one run, all started at once.
 
     Attributes:
         working_seconds: tells afterwards for how long there were polls; None where the whole time counts.
+        polls: for a daemon, which does not end by itself; then there is one process.
     """
 
     commands: Sequence[Command]
     working_seconds: Callable[[], float] | None = None
+    polls: Polls | None = None
 
 
 class Contender(Protocol):
@@ -84,17 +94,17 @@ class Contender(Protocol):
     program: str
     """What must be installed."""
 
-    def remember_seen(self, task: Task, uidls: Mapping[str, Sequence[str]]) -> None:
-        """Have a state in which `task.load.seen` messages of each maildrop were fetched before."""
+    def prime(self, task: Task, /) -> Job | None:
+        """Have a state in which all that is in the maildrops was fetched before; what is returned is run for it."""
 
     def job(self, task: Task) -> Job:
         """Write what is needed into `task.folder`, and return what to start."""
 
 
 def mkdirs(maildir: Path) -> Path:
-    """Make an empty Maildir."""
+    """Make a Maildir, unless it is there already."""
     for part in ("tmp", "new", "cur"):
-        (maildir / part).mkdir(parents=True)
+        (maildir / part).mkdir(parents=True, exist_ok=True)
     return maildir
 
 

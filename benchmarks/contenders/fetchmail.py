@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.contenders.base import Command, Job, Task
-from benchmarks.store import PASSWORD
+from benchmarks.site import PASSWORD
+from benchmarks.store import uidls
 
 _NO_MAIL = 1
 """Its exit code when there was nothing new."""
@@ -21,11 +22,12 @@ class Fetchmail:
         self.name = "fetchmail-lazy" if lazy else "fetchmail"
         self._lazy = lazy
 
-    def remember_seen(self, task: Task, uidls: Mapping[str, Sequence[str]]) -> None:
-        """Write its list of what it has seen: `USER@HOST UIDL`."""
+    def prime(self, task: Task) -> Job | None:
+        """Write its lists of what it has seen."""
         for number, users in enumerate(task.shares()):
-            lines = [f"{user}@127.0.0.1 {uidl}\n" for user in users for uidl in uidls[user]]
+            lines = [f"{user}@{user} {uidl}\n" for user in users for uidl in uidls(task.site.near.pop3, user)]
             task.write(f"ids{number}", "".join(lines))
+        return None
 
     def job(self, task: Task) -> Job:
         """Write a run control file per process."""
@@ -34,7 +36,7 @@ class Fetchmail:
     def _command(self, task: Task, number: int, users: Sequence[str]) -> Command:
         # LogName, fetch ids and pid file apart, so that processes do not meet.
         home = task.folder / f"home{number}"
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         polls = "\n".join(self._poll(task, user) for user in users)
         control = task.write(f"fetchmailrc{number}", f"set no bouncemail\nset no syslog\n{polls}\n")
         words: list[str | Path] = [

@@ -8,14 +8,16 @@ its start, which a daemon has once, is not counted, but is told as well.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks.contenders.base import Command, Job, Task, output_of
-from benchmarks.store import PASSWORD
+from benchmarks.contenders.base import Command, Job, Polls, Task, output_of
+from benchmarks.site import PASSWORD
 from benchmarks.tools import ROOT
-from benchmarks.workloads import Goal
+from benchmarks.workloads import Goal, Unit
 
 PROGRAM = ROOT / ".venv" / "bin" / "mailferry"
 _FINISHED = '"poll.finished"'
@@ -30,14 +32,30 @@ class Ours:
         self.name = "ours-bdat" if chunking else "ours"
         self._chunking = chunking
 
-    def remember_seen(self, task: Task, uidls: Mapping[str, Sequence[str]]) -> None:
-        """Nothing here: its memory is made by a poll of its own."""
+    def prime(self, task: Task) -> Job | None:
+        """Fetch everything once, from near."""
+        near = replace(task, workload=replace(task.workload, far=False, goal=Goal.SMTP))
+        return Job([self._command(near)])
 
     def job(self, task: Task) -> Job:
-        """One process, whatever the workload."""
-        config = self.configure(task)
-        command = Command([PROGRAM, "once", "--verbose", "--quiet", "--config", config])
-        return Job([command], lambda: working_seconds(output_of(task.folder, 0)))
+        """One process, whatever the workload; a daemon where a single poll is timed."""
+        if task.workload.unit is Unit.SECONDS:
+            return self._daemon(task)
+        return Job([self._command(task)], lambda: working_seconds(output_of(task.folder, 0)))
+
+    def _daemon(self, task: Task) -> Job:
+        def polls() -> list[dict[str, Any]]:
+            return finished_polls(output_of(task.folder, 0))
+
+        def brought() -> list[dict[str, Any]]:
+            return [poll for poll in polls() if poll["relayed"] == task.load.messages]
+
+        command = Command([PROGRAM, "run", "--config", self.configure(task, every="2s")])
+        watched = Polls(lambda: len(polls()), lambda: bool(brought()))
+        return Job([command], lambda: float(brought()[0]["duration_seconds"]), watched)
+
+    def _command(self, task: Task) -> Command:
+        return Command([PROGRAM, "once", "--verbose", "--quiet", "--config", self.configure(task)])
 
     def configure(self, task: Task, every: str = "1h") -> Path:
         """Write the configuration; return its path."""
@@ -102,9 +120,14 @@ def working_seconds(lines: Iterable[str]) -> float:
     Raises:
         ValueError: no poll was finished.
     """
-    polls = [json.loads(line) for line in lines if _FINISHED in line]
+    polls = finished_polls(lines)
     if not polls:
         raise ValueError("the log tells of no poll")
     ends = [datetime.fromisoformat(poll["ts"]).timestamp() for poll in polls]
     starts = [end - float(poll["duration_seconds"]) for end, poll in zip(ends, polls, strict=True)]
     return max(ends) - min(starts)
+
+
+def finished_polls(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the log entries of polls that have ended; the last line may be half written."""
+    return [json.loads(line) for line in lines if _FINISHED in line and line.endswith("}")]
