@@ -17,6 +17,8 @@ from typing import Any, Self
 SOURCE_ROOT = Path(__file__).resolve().parents[2] / "daemon"
 PROGRAM = (sys.executable, "-m", "mailferry")
 _SECONDS = 40.0
+# Keys such as Ctrl-C become signals only on the terminal that controls a session.
+_TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 _STYLES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -62,7 +64,7 @@ class OnTerminal:
 
     def __init__(self, *arguments: str | Path) -> None:
         self.shown = ""
-        self._arguments = [*PROGRAM, *map(str, arguments)]
+        self._arguments = [sys.executable, "-c", _TAKE_TERMINAL, *PROGRAM, *map(str, arguments)]
         self._terminal = -1
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -76,7 +78,7 @@ class OnTerminal:
                 stdout=end,
                 stderr=end,
                 env=environment(TERM="xterm"),
-                start_new_session=True,
+                start_new_session=True,  # which has no terminal until it takes this one
             )
         finally:
             os.close(end)
