@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mailferry import __version__
+from mailferry.assembly.asking import Asking
 from mailferry.assembly.control_place import control_place
 from mailferry.assembly.retry import retry_messages
 from mailferry.assembly.snapshot import Row, Snapshots, iso_or_none, resident_octets
@@ -63,7 +64,7 @@ async def control_channel(
         ControlSocketError: another daemon answers there, or the socket cannot be had.
     """
     settings, emit = parts.settings(), parts.around.emit
-    place = control_place(settings, environ)
+    place = control_place(settings.daemon, environ)
     if settings.daemon.control_socket is None and is_too_long(place.path):
         emit(ControlUnavailable(str(place.path), "too long for a Unix socket: set [daemon] control_socket"))
         yield
@@ -85,6 +86,7 @@ class DaemonControl:
         fleet = parts.supervisor.fleet
         self._parts = parts
         self._controls = Controls(fleet, parts.holds, lambda: parts.supervisor.stopping)
+        self._asking = Asking(parts.around)
         self._snapshots = Snapshots(fleet, parts.schedule, parts.holds, parts.traces, parts.around.clock)
         self._started_at = parts.around.clock()
         self._began = asyncio.get_running_loop().time()
@@ -134,10 +136,16 @@ class DaemonControl:
         retried = await asyncio.to_thread(retry_messages, url, name, uidl)
         postponed = retried.postponed + self._controls.hurry(name)
         polls: list[PollAnswer] = []
-        if retried.refused or postponed:
+        if (retried.refused or postponed) and (target is not None or uidl is None):
             polls = await self._controls.poll(None if target is None else [str(target)])
         started = [each.target.name for each in polls if each.state == "under way"]
         return {"messages": retried.refused, "postponed": postponed, "polling": started}
+
+    async def ask(self, name: str, nodes: Sequence[str], *, force: bool, insist: bool) -> Row:
+        """See `ControlOperations`."""
+        target = self._controls.find(name, StandingKind.ETRN)
+        turns = self._parts.supervisor.fleet.etrn[target.name]
+        return await self._asking.ask(turns, nodes, force=force, insist=insist)
 
     async def reload(self) -> Row:
         """See `ControlOperations`."""

@@ -97,16 +97,6 @@ class Overview:
         """Whether everything is."""
         return all(each.well for each in (*self.maildrops, *self.destinations, *self.etrn))
 
-    @property
-    def deferred(self) -> int:
-        """Messages that are to be tried again."""
-        return sum(drop.deferred for drop in self.maildrops)
-
-    @property
-    def rejected(self) -> int:
-        """Messages that a destination refused for good."""
-        return sum(drop.rejected for drop in self.maildrops)
-
     def document(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {

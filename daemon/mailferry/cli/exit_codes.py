@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     """The command line makes no sense; nothing was done."""
     UNAVAILABLE = 69
-    """A port cannot be had (EX_UNAVAILABLE)."""
+    """A port or the control socket cannot be had, or no daemon runs that could do it (EX_UNAVAILABLE)."""
     SOFTWARE = 70
     """A fault of mailferry's own (EX_SOFTWARE)."""
     SYSTEM = 71

@@ -15,7 +15,17 @@ from pathlib import Path
 import typer
 
 from mailferry.cli.exit_codes import ExitCode
-from mailferry.errors import ConfigError, MailferryError, QuarantineError, SecretError, StoreError
+from mailferry.errors import (
+    ConfigError,
+    ControlDeniedError,
+    ControlSocketError,
+    MailferryError,
+    NoDaemonError,
+    QuarantineError,
+    SecretError,
+    StoreError,
+    UnknownTargetError,
+)
 
 DEBUG_VARIABLE = "MAILFERRY_DEBUG"
 
@@ -46,11 +56,17 @@ def _code(error: MailferryError) -> ExitCode:
     # Importing the HTTP side costs little now, and nothing when it was in use.
     from mailferry.web.server import WebError
 
-    if isinstance(error, WebError):
-        return ExitCode.UNAVAILABLE
-    if isinstance(error, StoreError | QuarantineError):
-        return ExitCode.STORE
-    return ExitCode.CONFIG if isinstance(error, SecretError) else ExitCode.FAILED
+    codes: tuple[tuple[type[MailferryError], ExitCode], ...] = (
+        (WebError, ExitCode.UNAVAILABLE),
+        (ControlSocketError, ExitCode.UNAVAILABLE),
+        (NoDaemonError, ExitCode.UNAVAILABLE),
+        (ControlDeniedError, ExitCode.NO_PERMISSION),
+        (UnknownTargetError, ExitCode.USAGE),
+        (StoreError, ExitCode.STORE),
+        (QuarantineError, ExitCode.STORE),
+        (SecretError, ExitCode.CONFIG),
+    )
+    return next((code for kind, code in codes if isinstance(error, kind)), ExitCode.FAILED)
 
 
 def _system_words(error: OSError) -> str:

@@ -20,14 +20,18 @@ from mailferry.cli.history import history
 from mailferry.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from mailferry.cli.ledger import HELP as LEDGER_HELP
 from mailferry.cli.once import once
+from mailferry.cli.pause import pause, resume
+from mailferry.cli.poll import poll
 from mailferry.cli.probe import COMMANDS as PROBE_COMMANDS
 from mailferry.cli.probe import HELP as PROBE_HELP
 from mailferry.cli.quarantine import COMMANDS as QUARANTINE_COMMANDS
+from mailferry.cli.reload import reload
 from mailferry.cli.retry import retry
 from mailferry.cli.run import run
 from mailferry.cli.sandbox import sandbox
 from mailferry.cli.schema import schema
 from mailferry.cli.status import status
+from mailferry.cli.trace import trace
 from mailferry.cli.version import version
 
 
@@ -59,7 +63,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (run, once, etrn, check, status, history, retry, schema, sandbox, healthcheck, version):
+for _command in (
+    *(run, once, etrn, check, status, history, retry),
+    *(poll, pause, resume, reload, trace),
+    *(schema, sandbox, healthcheck, version),
+):
     app.command(cls=_Command)(_command)
 _quarantine = typer.Typer(
     name="quarantine",

@@ -50,21 +50,43 @@ def waiting(folder: ConfigFolder) -> set[bytes]:
 )
 def test_those_that_are_meant_are_tried_again(command, config, folder, refusals, choice, uidls) -> None:
     ended = command("retry", *choice, "--json", "-c", config)
-    assert (ended.code, json.loads(ended.out)) == (0, {"messages": len(uidls)})
+    assert (ended.code, json.loads(ended.out)) == (
+        0,
+        {"messages": len(uidls), "postponed": 0, "polling": []},
+    )
     assert waiting(folder) == uidls
 
 
 def test_it_says_how_many(command, config: Path, refusals) -> None:
     assert (
         command("retry", "-m", "bob", "-c", config).out
-        == "1 message will be tried again with the next poll.\n"
+        == "1 message that had been refused will be tried with the next poll.\n"
     )
     again = command("retry", "-m", "bob", "-c", config)
-    assert (again.code, again.out) == (0, "No message that fits was refused and is still on its server.\n")
+    assert (again.code, again.out) == (
+        0,
+        "No message that fits waits or was refused, and is still on its server.\n",
+    )
+
+
+def test_those_that_wait_are_due_at_once(command, config: Path, remember) -> None:
+    given = refused(number=1)
+    later = replace(given.record, state=MessageState.DEFERRED, next_fetch_at=4e9)
+    remember([later])
+    ended = command("retry", "alice", "-c", config)
+    assert (ended.code, ended.out) == (0, "1 message that waited will be tried with the next poll.\n")
 
 
 @pytest.mark.parametrize(
-    "choice", [[], ["--all", "--maildrop", "bob"], ["--all", "--uidl", "x"], ["-m", "eve"]]
+    "choice",
+    [
+        [],
+        ["--all", "--maildrop", "bob"],
+        ["--all", "--uidl", "x"],
+        ["-m", "eve"],
+        ["eve"],
+        ["alice", "-m", "bob"],
+    ],
 )
 def test_a_choice_that_makes_no_sense(command, config, folder, refusals, choice) -> None:
     ended = command("retry", *choice, "-c", config)
