@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailferry.errors import HopError, TransportError
+from mailferry.errors import TransportError
 from mailferry.net.smtp_connector import SmtpConnector, SmtpSettings
+from mailferry.net.smtp_refusals import session_closed
 from mailferry.net.smtp_session import SmtpSession, unexpected
 from mailferry.net.trace import Trace, no_trace
 from mailferry.ports import EtrnTraits
@@ -32,7 +33,7 @@ class SmtpEtrnSession:
         """Send ETRN and return the reply; see the port."""
         closing = self._session.core.closing_reply
         if closing is not None:  # a 421 that came unasked (RFC 5321 s.3.8)
-            raise HopError(f"the server has ended the session: {closing}")
+            raise session_closed(closing)
         answer = await self._session.ask(Etrn(node))
         if not isinstance(answer, Replied):
             raise unexpected(answer)

@@ -76,6 +76,21 @@ def test_the_examples_of_the_manual_are_accepted(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "empty.toml", environ=environ).maildrop["alice"].deliver == ("office",)
 
 
+def test_the_examples_for_lmtp_are_accepted(tmp_path: Path) -> None:
+    blocks = (ROOT / "docs" / "lmtp.md").read_text().split("```toml\n")[1:]
+    provide_secrets(tmp_path, ("alice", "family"))
+    found = []
+    for block in blocks:
+        maildrop = VALID if "[maildrop." not in block else ""
+        (tmp_path / "mailferry.toml").write_text(maildrop + block.partition("```")[0])
+        found.append(load_settings(tmp_path / "mailferry.toml", environ={}).destination["store"])
+    assert [(each.type, each.recipients) for each in found] == [  # type: ignore[union-attr]
+        ("lmtp", ("bob@example.org", "cyd@example.org")),
+        ("lmtp", ("bob@example.org",)),
+        ("lmtp", ()),
+    ]
+
+
 # The schema, judged by a validator for just the words that it uses.
 
 

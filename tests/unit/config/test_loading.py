@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailferry.config import (
+    LmtpDestinationSettings,
     MaildirDestinationSettings,
     Settings,
     SmtpDestinationSettings,
@@ -135,6 +136,19 @@ def test_cleartext_needs_words_but_not_towards_this_machine(load: Load) -> None:
 
 def test_ports_by_service_name(load: Load) -> None:
     assert load(VALID + 'port = "pop3"\n').maildrop["alice"].resolved_port == 110
+
+
+def test_an_lmtp_server_is_at_port_24_or_a_socket(load: Load) -> None:
+    settings = load(
+        VALID
+        + '[destination.a]\ntype = "lmtp"\nhost = "127.0.0.1"\nrecipients = ["a@example.org"]\n'
+        + '[destination.b]\ntype = "lmtp"\nsocket = "/run/lmtp"\nrecipients = "original"\n'
+    )
+    a, b = settings.destination["a"], settings.destination["b"]
+    assert isinstance(a, LmtpDestinationSettings)
+    assert isinstance(b, LmtpDestinationSettings)
+    assert (a.where, a.tls, a.resolved_port) == ("127.0.0.1:24", "none", 24)
+    assert (b.where, b.recipients, b.cleartext_allowed) == ("/run/lmtp", (), True)
 
 
 def test_a_fingerprint_loses_its_colons(load: Load) -> None:
