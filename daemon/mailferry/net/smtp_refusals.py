@@ -54,13 +54,20 @@ def session_closed(reply: SmtpReply) -> HopClosedError:
 
 def recipient_refusals(finished: TransactionFinished) -> tuple[RecipientRefusedError, ...]:
     """Return one error for each recipient that was refused, in the order of the recipients."""
-    said = zip(finished.transaction.recipients, finished.recipient_verdicts, strict=True)
+    said = zip(
+        finished.transaction.recipients, finished.recipient_replies, finished.recipient_verdicts, strict=True
+    )
     return tuple(
-        RecipientRefusedError(
-            f"RCPT <{recipient}> refused: {reply}", recipient, refused=refused("RCPT", reply)
-        )
-        for recipient, reply in said
-        if reply is not None and not reply.positive
+        _recipient_refused(recipient, verdict, after_content=verdict is not rcpt)
+        for recipient, rcpt, verdict in said
+        if verdict is not None and not verdict.positive
+    )
+
+
+def _recipient_refused(recipient: str, reply: SmtpReply, *, after_content: bool) -> RecipientRefusedError:
+    what, verb = ("the message for", "DATA") if after_content else ("RCPT", "RCPT")
+    return RecipientRefusedError(
+        f"{what} <{recipient}> refused: {reply}", recipient, refused=refused(verb, reply)
     )
 
 

@@ -129,8 +129,8 @@ class SmtpSession:
         Raises:
             SenderRefusedError, RecipientsRefusedError, DataRefusedError: nobody has it.
             LocalProtocolError: an address cannot be written; the session lives on.
-            HopClosedError, ProtocolError, TransportError: the session ended before; `TransactionFinished`
-                is lost, and the message may have been taken over if its end had been sent.
+            HopClosedError, ProtocolError, TransportError: the session ended before anybody was known to
+                have it; whoever had not been refused by then may have it all the same.
         """
         ended: asyncio.Future[TransactionFinished] = self._loop.create_future()
         self.begin(transaction, lambda finished: None if ended.done() else ended.set_result(finished))

@@ -167,6 +167,25 @@ async def test_every_recipient_is_refused_in_its_own_words() -> None:
     assert "not now" in str(caught.value)
 
 
+async def test_with_lmtp_each_recipient_is_refused_by_the_reply_that_is_its_own() -> None:
+    hop = Hop(
+        LHLO=OFFER,
+        FINAL=b"452 4.2.2 full\r\n554 5.7.1 filter\r\n",
+        **{"RCPT TO:<eve": b"550 5.1.1 no eve\r\n"},
+    )
+    wire = FakeWire(hop, greeting=GREETING)
+    smtp = SmtpSession(wire.link, SmtpConnection(lmtp=True))
+    await smtp.greeting()
+    await smtp.perform(command_by_hand("LHLO relay.example.org"))
+    with pytest.raises(errors.RecipientsRefusedError) as caught:
+        await smtp.deliver(letter("bob@example.org", "eve@example.org", "cyd@example.org"))
+    assert [(each.recipient, each.refused) for each in caught.value.refusals] == [
+        ("bob@example.org", RefusedReply("DATA", 452, "4.2.2", "full")),
+        ("eve@example.org", RefusedReply("RCPT", 550, "5.1.1", "no eve")),
+        ("cyd@example.org", RefusedReply("DATA", 554, "5.7.1", "filter")),
+    ]
+
+
 async def test_a_message_whose_session_dies_is_told_so() -> None:
     smtp, wire = await session(FINAL=b"")
     sending = asyncio.create_task(smtp.deliver(letter()))
