@@ -122,3 +122,22 @@ async def test_a_refusal_is_told_and_remembered(tmp_path: Path, program) -> None
     assert (row["state"], row["failures"]) == ("failing", 1)
     (table,) = checked.document["etrn"]
     assert (table["mode"], table["deliver"]) == ("odmr", ["hop"])
+
+
+async def test_a_person_has_the_daemon_ask(tmp_path: Path, program) -> None:
+    provider = ScriptedProvider(*THREE)
+    sink = ScriptedSmtpServer()
+    async with running(provider), running(sink):
+        path = config(tmp_path, provider, sink, on_start=False, min_gap="1h")
+        alone = await asyncio.to_thread(program, "etrn", "home", "-c", path)
+        with DaemonProcess(path) as daemon:
+            await wait_for(daemon, "daemon.started")
+            asked = await asyncio.to_thread(program, "etrn", "home", "-c", path)
+            early = await asyncio.to_thread(program, "etrn", "home", "--json", "-c", path)
+            assert await asyncio.to_thread(daemon.stop) == 0
+    assert (alone.code, "no daemon listens" in alone.err) == (69, True)
+    assert asked.code == 0, asked.err
+    assert "the mail came with the answer" in asked.out
+    assert (early.code, early.document["nodes"][0]["result"]) == (75, "too_soon")
+    assert len(sink.accepted) == 3
+    assert daemon.named("etrn.mail_taken")[0]["accepted"] == 3

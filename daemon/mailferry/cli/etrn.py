@@ -22,9 +22,14 @@ from mailferry.cli.screen import print_json, screen
 from mailferry.errors import StoreError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mailferry.config import Settings
     from mailferry.model import StandingRecord
     from mailferry.services.etrn_by_hand import HandReport, Standings
+
+_ODMR_PATIENCE_SECONDS = 3 * 3600.0
+"""As long as a provider may take for its answer and its mail, and some more."""
 
 
 def etrn(
@@ -52,15 +57,20 @@ def etrn(
     Exit code 0: every node was accepted, which does not say that mail comes; 75: the same
     command may succeed later; 1: a person must act; 77: the login was refused.
 
-    Works beside a running daemon and without one.
+    Works beside a running daemon and without one. With mode = "odmr" it is the running daemon that
+    asks, and takes the mail in.
     """
     from mailferry.cli.etrn_report import EtrnReport
 
     settings = settings_from(config)
     chosen = _chosen(settings, name, nodes or [])
-    settings = _with_log(settings, verbose)
-    report = EtrnReport(name, chosen, settings.etrn[name].min_gap)
-    report.take(run_in_loop(_ask(settings, name, chosen, force=force, insist=insist)))
+    table = settings.etrn[name]
+    report = EtrnReport(name, chosen, table.min_gap, odmr=table.mode == "odmr")
+    if table.mode == "odmr":
+        report.take(_ask_the_daemon(config, name, chosen, force=force, insist=insist))
+    else:
+        asking = _ask(_with_log(settings, verbose), name, chosen, force=force, insist=insist)
+        report.take(run_in_loop(asking))
     problem = _remember(settings, report.standings)
     if as_json:
         print_json(report.document())
@@ -107,6 +117,17 @@ async def _ask(
     server = replace(server, policy=replace(server.policy, insist=insist))
     request = HandRequest(server, _standings(settings), time.time, random.random, force=force)
     return await request.run(nodes)
+
+
+def _ask_the_daemon(
+    config: Path | None, name: str, nodes: Sequence[str], *, force: bool, insist: bool
+) -> HandReport:
+    """Let the daemon ask: with ODMR the mail comes at once, and only the daemon can take it in."""
+    from mailferry.assembly.asking import report_of
+    from mailferry.cli.control import daemon_of
+
+    wish = {"name": f"etrn.{name}", "nodes": list(nodes), "force": force, "insist": insist}
+    return report_of(daemon_of(config).post("ask", wish, patience_seconds=_ODMR_PATIENCE_SECONDS))
 
 
 def _standings(settings: Settings) -> Standings:

@@ -11,7 +11,7 @@ from mailferry.cli.exit_codes import ExitCode
 from mailferry.cli.screen import table
 from mailferry.cli.wording import counted, span
 from mailferry.model import StandingRecord
-from mailferry.policy.etrn import ACCEPTED, NEEDS_PERSON, EtrnAnswer, EtrnResult, failure_result
+from mailferry.policy.etrn import ACCEPTED, NEEDS_PERSON, EtrnAnswer, EtrnResult
 from mailferry.services.etrn_by_hand import HandReport
 from mailferry.telemetry.redaction import clean_text
 
@@ -33,6 +33,11 @@ _WORDS = {
     EtrnResult.CONNECTION_LOST: "no answer: the link broke",
     EtrnResult.CONFIG_ERROR: "a setting forbids it",
     EtrnResult.INTERNAL_ERROR: "internal error",
+}
+_ODMR_WORDS = {
+    EtrnResult.STARTED: "accepted: the mail came with the answer",
+    EtrnResult.NOT_OFFERED: "ATRN is not offered",
+    EtrnResult.POSTPONED: "not asked: a destination takes no mail",
 }
 TOO_SOON = "too_soon"
 """The result of a node that was not asked for because its gap was not over."""
@@ -61,8 +66,11 @@ class Row:
 class EtrnReport:
     """What became of one request by hand."""
 
-    def __init__(self, name: str, nodes: Sequence[str], min_gap_seconds: float) -> None:
+    def __init__(
+        self, name: str, nodes: Sequence[str], min_gap_seconds: float, *, odmr: bool = False
+    ) -> None:
         self._name = name
+        self._odmr = odmr
         self._nodes = tuple(nodes)
         self._min_gap_seconds = min_gap_seconds
         self._made = HandReport()
@@ -89,22 +97,30 @@ class EtrnReport:
         outcome = made.outcomes.get(node)
         if outcome is None:
             result = EtrnResult.POSTPONED if made.postponed else self._failure_word()
-            return Row(node, result, accepted=False, asked=False, words=_WORDS[result])
+            return Row(node, result, accepted=False, asked=False, words=self._words(result))
         answer = outcome.answer
         return Row(
             node,
             answer.result,
             outcome.accepted,
             asked=True,
-            words=_answer_words(answer),
+            words=self._answer_words(answer),
             reply=clean_text(outcome.reply) if outcome.answered else "",
             pending=answer.pending,
             advice=answer.advice,
         )
 
+    def _answer_words(self, answer: EtrnAnswer) -> str:
+        if answer.pending:
+            return f"accepted: {counted(answer.pending, 'message')} on the way"
+        return self._words(answer.result)
+
+    def _words(self, result: EtrnResult) -> str:
+        return (self._odmr and _ODMR_WORDS.get(result)) or _WORDS[result]
+
     def _failure_word(self) -> EtrnResult:
         failure = self._made.failure
-        return failure_result(failure) if failure is not None else EtrnResult.INTERNAL_ERROR
+        return failure.result if failure is not None else EtrnResult.INTERNAL_ERROR
 
     def exit_code(self) -> ExitCode:
         """Return what a script should know first: the gravest of all that happened."""
@@ -144,17 +160,11 @@ class EtrnReport:
                 yield f"{row.node}: {row.advice}"
         if any(row.result == TOO_SOON for row in rows):
             yield "Ask all the same with --force."
-        if any(row.accepted for row in rows):
+        if any(row.accepted for row in rows) and not self._odmr:
             yield "Accepted is not sent: many servers say so with an empty queue, too."
 
     def _error(self) -> str:
         made = self._made
         if made.postponed:
             return f"nobody would take the mail: {clean_text(made.postponed)} (--force asks all the same)"
-        return clean_text(str(made.failure)) if made.failure is not None else ""
-
-
-def _answer_words(answer: EtrnAnswer) -> str:
-    if answer.pending:
-        return f"accepted: {counted(answer.pending, 'message')} on the way"
-    return _WORDS[answer.result]
+        return clean_text(made.failure.text) if made.failure is not None else ""

@@ -56,7 +56,11 @@ _CUT_OFF_SECONDS = 1.0
 
 
 class EtrnTurns:
-    """Asks one server when it is due, and remembers what was said."""
+    """Asks one server when it is due, and remembers what was said.
+
+    Attributes:
+        asked: the server.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class EtrnTurns:
     ) -> None:
         self.policy = server.policy
         self.name = server.policy.name
-        self._asked = server
+        self.asked = server
         self._around = surroundings
         self._caps = caps
         self._watch = watch
@@ -187,14 +191,14 @@ class EtrnTurns:
             self._arm()
 
     async def _ask(self, nodes: list[str]) -> None:
-        listener = self._asked.listener
+        listener = self.asked.listener
         trouble = await listener.trouble() if listener is not None else ""
         if trouble:
             self._server_failed(EtrnResult.POSTPONED, trouble, nodes)
             return
         if self._server.told is EtrnResult.POSTPONED:
             self._server_well()
-        self._round = self._asked.round(self._around.clock, self._learn)
+        self._round = self.asked.round(self._around.clock, self._learn)
         report = await self._round.run(nodes)
         if report.failure is None:
             self._server_well()

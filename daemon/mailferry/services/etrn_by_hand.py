@@ -6,12 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mailferry.model import StandingKind, StandingRecord
-from mailferry.policy.etrn import failure_result, standing_name
+from mailferry.policy.etrn import EtrnResult, failure_result, standing_name
 from mailferry.ports import Clock
 from mailferry.services.etrn import AskedServer, NodeOutcome
 from mailferry.services.etrn_fate import EtrnFate
 
 Standings = Mapping[tuple[StandingKind, str], StandingRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFailure:
+    """Why a round ended before every node was asked for, in a word and in words."""
+
+    result: EtrnResult
+    text: str
 
 
 @dataclass(slots=True)
@@ -29,7 +37,7 @@ class HandReport:
     outcomes: dict[str, NodeOutcome] = field(default_factory=dict)
     too_soon: dict[str, float] = field(default_factory=dict)
     postponed: str = ""
-    failure: Exception | None = None
+    failure: RoundFailure | None = None
     standings: list[StandingRecord] = field(default_factory=list)
 
 
@@ -71,13 +79,14 @@ class HandRequest:
 
     async def _ask(self, nodes: Sequence[str]) -> None:
         made = await self._server.round(self._clock, self._learn).run(nodes)
-        self._report.failure = made.failure
         server = self._fate("")
         now = self._clock()
         if made.failure is None:
             server.went_well(now)
         else:
-            server.failed(failure_result(made.failure), str(made.failure), now=now, chance=self._chance())
+            failure = RoundFailure(failure_result(made.failure), str(made.failure))
+            server.failed(failure.result, failure.text, now=now, chance=self._chance())
+            self._report.failure = failure
         self._report.standings.append(server.standing)
 
     def _learn(self, outcome: NodeOutcome) -> None:

@@ -62,6 +62,9 @@ class ControlOperations(Protocol):
     async def retry(self, maildrop: str | None, *, uidl: str | None) -> Document:
         """Let messages that wait or were refused be tried at once."""
 
+    async def ask(self, name: str, nodes: Sequence[str], *, force: bool, insist: bool) -> Document:
+        """Ask a server of `[etrn]` for the mail of some nodes, all without any, and take in what comes."""
+
     async def reload(self) -> Document:
         """Read the configuration anew."""
 
@@ -105,6 +108,13 @@ class _Retry(_Request):
     uidl: str | None = Field(None, max_length=1000)
 
 
+class _Ask(_Request):
+    name: str
+    nodes: list[str] = Field([], max_length=MAX_NAMES)
+    force: bool = False
+    insist: bool = False
+
+
 class _Trace(_Request):
     name: str
     on: bool
@@ -130,6 +140,7 @@ class ControlApi:
             web.post(f"{PREFIX}/pause", self._pause),
             web.post(f"{PREFIX}/resume", self._resume),
             web.post(f"{PREFIX}/retry", self._retry),
+            web.post(f"{PREFIX}/ask", self._ask),
             web.post(f"{PREFIX}/reload", self._reload),
             web.post(f"{PREFIX}/trace", self._trace),
         ]
@@ -159,6 +170,13 @@ class ControlApi:
         asked = await _read(request, _Retry)
         self._used(request, "retry", [asked.maildrop] if asked.maildrop is not None else None)
         return await _answer(lambda: self._operations.retry(asked.maildrop, uidl=asked.uidl))
+
+    async def _ask(self, request: web.Request) -> web.Response:
+        asked = await _read(request, _Ask)
+        self._used(request, "ask", [asked.name, *asked.nodes])
+        return await _answer(
+            lambda: self._operations.ask(asked.name, asked.nodes, force=asked.force, insist=asked.insist)
+        )
 
     async def _reload(self, request: web.Request) -> web.Response:
         self._used(request, "reload", [])

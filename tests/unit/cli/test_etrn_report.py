@@ -10,10 +10,10 @@ from rich.console import Console
 from mailferry.cli.etrn_report import _WORDS, EtrnReport
 from mailferry.cli.exit_codes import ExitCode
 from mailferry.errors import ConnectError, EtrnNotOfferedError, HopAuthenticationError
-from mailferry.policy.etrn import EtrnAnswer, EtrnResult, judge
+from mailferry.policy.etrn import EtrnAnswer, EtrnResult, failure_result, judge
 from mailferry.protocol.smtp_replies import make_reply
 from mailferry.services.etrn import NodeOutcome
-from mailferry.services.etrn_by_hand import HandReport
+from mailferry.services.etrn_by_hand import HandReport, RoundFailure
 
 NODES = ("a.example.org", "b.example.org")
 A, B = NODES
@@ -62,7 +62,7 @@ def test_the_exit_code_is_the_gravest(line: str, code: ExitCode) -> None:
     ],
 )
 def test_a_server_that_was_not_asked(failure: Exception, code: ExitCode, word: str) -> None:
-    found = report(HandReport(failure=failure))
+    found = report(HandReport(failure=RoundFailure(failure_result(failure), str(failure))))
     assert found.exit_code() is code
     document = found.document()
     assert (document["ok"], document["exit_code"], document["error"]) == (False, code, str(failure))
@@ -122,3 +122,13 @@ def test_the_document_can_be_printed() -> None:
 
 def test_every_result_has_words() -> None:
     assert set(_WORDS) == set(EtrnResult)
+
+
+def test_odmr_has_words_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    made = HandReport(outcomes={**said(A, "250 ok"), **said(B, "502 no")})
+    found = EtrnReport("home", (A, B), 300.0, odmr=True)
+    found.take(made)
+    text = shown(found, capsys)
+    assert "the mail came with the answer" in text
+    assert "ATRN is not offered" in text
+    assert "Accepted is not sent" not in text

@@ -43,6 +43,9 @@ class FakeOperations:
     async def retry(self, maildrop: str | None, *, uidl: str | None) -> dict[str, Any]:
         return self._do("retry", maildrop=maildrop, uidl=uidl)
 
+    async def ask(self, name: str, nodes: Sequence[str], *, force: bool, insist: bool) -> dict[str, Any]:
+        return self._do("ask", name=name, nodes=nodes, force=force, insist=insist)
+
     async def reload(self) -> dict[str, Any]:
         return self._do("reload")
 
@@ -92,6 +95,12 @@ def api() -> Api:
         ("pause", {"names": ["a"]}, ("pause", {"names": ["a"], "seconds": None}), "a"),
         ("resume", {"all": True}, ("resume", {"names": None}), "all"),
         ("retry", {"maildrop": "a"}, ("retry", {"maildrop": "a", "uidl": None}), "a"),
+        (
+            "ask",
+            {"name": "etrn.home", "nodes": ["a.org"], "force": True},
+            ("ask", {"name": "etrn.home", "nodes": ["a.org"], "force": True, "insist": False}),
+            "etrn.home a.org",
+        ),
         ("reload", None, ("reload", {}), ""),
         ("trace", {"name": "a", "on": True}, ("trace", {"name": "a", "on": True, "seconds": None}), "a on"),
     ],
