@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -108,6 +109,19 @@ class OnTerminal:
     def press(self, octets: bytes) -> None:
         """Press keys."""
         os.write(self._terminal, octets)
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C until it has an effect; return the exit code.
+
+        One is lost when it comes between readline's prompt and its wait for keys.
+        """
+        assert self._child is not None
+        deadline = time.monotonic() + _SECONDS
+        while self._child.poll() is None and time.monotonic() < deadline:
+            self.press(b"\x03")
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(0.5)
+        return self.end()
 
     def end(self) -> int:
         """Read to its end; return its exit code."""
