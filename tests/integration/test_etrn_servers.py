@@ -13,6 +13,7 @@ import pytest
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.etrn_connector import SmtpEtrnConnector
 from mailferry.net.etrn_listener import SmtpListener
+from mailferry.net.odmr_connector import SmtpOdmrConnector
 from mailferry.net.smtp_connector import SmtpSettings
 from mailferry.sandbox.smtp_sink import SmtpSink
 from mailferry.services.etrn import EtrnPolicy, EtrnRound, NodeOutcome
@@ -132,6 +133,17 @@ async def test_exim_with_a_tainted_argument_says_458(tmp_path: Path) -> None:
     with PrivateExim(tmp_path / "exim", domains=[OURS], settings=naive) as server:
         asked = await ask(server.port, OURS)
     assert (words(asked), asked[OURS].reply) == (["unable"], "458 Internal failure")
+
+
+async def test_debians_exim_knows_no_atrn(tmp_path: Path) -> None:
+    # docs/etrn.md says so; when this fails, there is a real provider to test ODMR against.
+    with PrivateExim(tmp_path / "exim", domains=[OURS]) as server:
+        where = Endpoint("127.0.0.1", server.port, TlsMode.NONE, timeout_seconds=10.0)
+        settings = SmtpSettings(where, "branch.example.org", pipelining=False)
+        session = await SmtpOdmrConnector(settings, lambda *_: pytest.fail("the roles turned")).open()
+        said = await session.ask([OURS])
+        await session.quit()
+    assert (session.traits.offered, said.code) == (False, 500)
 
 
 async def test_a_postfix_that_lets_nobody_ask(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class FakeProvider:
         opens: what `open` does first, session by session: an exception is raised.
         asked: every command, with the number of its session.
         holding: set this to keep a turned connection open until it is drained.
+        heedless: and this for one that does not end even then.
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,7 @@ class FakeProvider:
         self.asked: list[tuple[int, str]] = []
         self.taken_for: list[tuple[str, ...]] = []
         self.holding = False
+        self.heedless = False
         self.sessions = 0
         self.open_now = 0
         self.quits = 0
@@ -88,7 +90,8 @@ class _FakeSession:
         return self._provider.turns.pop(0) if self._provider.turns else QUIT
 
     def drain(self) -> None:
-        self._drained.set()
+        if not self._provider.heedless:
+            self._drained.set()
 
     async def quit(self) -> None:
         assert not self._turned, "QUIT is the provider's now"

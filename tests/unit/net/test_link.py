@@ -315,3 +315,21 @@ def test_what_no_setting_can_mend_comes_without_advice(number: int) -> None:
 
 def test_a_reset_while_tls_was_to_begin_is_a_failed_handshake() -> None:
     assert isinstance(_connect_error(ENDPOINT, ConnectionResetError("reset"), True), TlsError)
+
+
+def test_a_connection_that_was_given_away_is_left_alone() -> None:
+    setup = Setup()
+    setup.link.expect("a reply")
+    assert setup.link.release() is setup.transport
+    setup.loop.advance(10 * TIMEOUT_SECONDS)
+    setup.link.close()
+    assert (setup.owner.errors, setup.transport.aborted) == ([], False)
+    with pytest.raises(ConnectionLostError):
+        setup.link.release()
+
+
+def test_a_dead_connection_cannot_be_given_away() -> None:
+    setup = Setup()
+    setup.link.connection_lost(None)
+    with pytest.raises(ConnectionLostError):
+        setup.link.release()
