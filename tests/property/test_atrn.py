@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ def asked() -> SmtpConnection:
 
 def feed(core: SmtpConnection, octets: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         core.receive_data(octets[start:end])
 
 
