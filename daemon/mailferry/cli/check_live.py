@@ -18,10 +18,11 @@ from mailferry.telemetry.redaction import clean_text
 
 def show_live(results: Sequence[LiveResult], console: Console) -> None:
     """Print a line for each peer, and beneath them what went wrong and what is worth a word."""
-    shown = table(("peer", "server", "TLS", "login", "result", "seconds"), numbers=("seconds",))
+    columns = ("peer", "server", "TLS", "days left", "login", "result", "seconds")
+    shown = table(columns, numbers=("days left", "seconds"))
     for result in results:
         opening = result.opening
-        cells = (result.where, _tls_words(opening), opening.method, _result_words(result))
+        cells = (result.where, *_tls_cells(opening), opening.method, _result_words(result))
         shown.add_row(result.peer, *cells, f"{result.seconds:.2f}")
     console.print(shown)
     for result in results:
@@ -47,12 +48,12 @@ def summary(results: Sequence[LiveResult]) -> str:
     return f"{failed} of {all_of_them} cannot be used." if failed else f"{all_of_them} can be used."
 
 
-def _tls_words(opening: Opening) -> str:
-    if opening.tls is None:
-        return "none" if opening.peer else ""
-    version = opening.tls.version.removeprefix("TLSv")
-    days = days_left(opening.tls.chain[0], time.time()) if opening.tls.chain else None
-    return version if days is None else f"{version}, {counted(days, 'day')} left"
+def _tls_cells(opening: Opening) -> tuple[str, str]:
+    tls = opening.tls
+    if tls is None:
+        return "none" if opening.peer else "", ""
+    days = days_left(tls.chain[0], time.time()) if tls.chain else None
+    return tls.version.removeprefix("TLSv"), "" if days is None else str(days)
 
 
 def _result_words(result: LiveResult) -> str:

@@ -5,6 +5,7 @@ What a peer said is shown with its control characters as escapes; in JSON it sta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from mailferry.net.certificates import CertificateFacts, TlsFacts
 from mailferry.net.opening import Moment, Offers, Opening
 from mailferry.telemetry.redaction import clean_text
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _DAY_SECONDS = 86_400.0
 _MOST_NAMES = 12
 _MOMENTS = {Moment.FIRST: "at first", Moment.UNDER_TLS: "under TLS", Moment.LOGGED_IN: "logged in"}
@@ -34,6 +36,7 @@ def opening_facts(opening: Opening, username: str | None, *, pinned: bool, now: 
     if opening.greeting:
         yield "greeting", clean_text(opening.greeting)
     yield from _offer_facts(opening.offers)
+    yield from _limit_facts(next(reversed(opening.offers.values()), {}))
     if opening.method:
         yield "login", f"{opening.method} as {clean_text(username or '')}"
 
@@ -84,6 +87,21 @@ def _offer_facts(offers: Mapping[Moment, Offers]) -> Iterator[Fact]:
         else:
             yield label, f"{_MOMENTS[moment]}: {_difference(before, now)}"
         before = now
+
+
+def _limit_facts(offers: Offers) -> Iterator[Fact]:
+    """Say in words what a server allows: of what it told last, where numbers are what the RFCs say."""
+    delay, expire, size = (offers.get(name, "").split(" ")[0] for name in ("LOGIN-DELAY", "EXPIRE", "SIZE"))
+    if _NUMBER.fullmatch(delay):
+        yield "login delay", f"{delay} s between two logins, the daemon's among them"
+    if expire.upper() == "NEVER":
+        yield "expiry", "the server never deletes mail by itself"
+    elif _NUMBER.fullmatch(expire):
+        days = int(expire)
+        kept = f"the server may delete mail after {counted(days, 'day')}"
+        yield "expiry", kept if days else "the server may delete what was fetched when the session ends"
+    if _NUMBER.fullmatch(size) and int(size):
+        yield "size", f"messages of up to {int(size):,} octets are taken"
 
 
 def _all(offers: Offers) -> str:

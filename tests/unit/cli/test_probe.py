@@ -109,7 +109,8 @@ def test_a_server_that_is_away(command, path, name) -> None:
     assert document["error"]["stage"] == "connect"
     assert document["error"]["kind"] == "ConnectRefusedError"
     assert "Nothing listens there" in document["error"]["text"]
-    assert document["commands"] == document["dialogue"] == []
+    assert document["commands"] == []
+    assert {line["direction"] for line in document["dialogue"]} <= {"note"}
 
 
 def test_a_maildrop_that_is_away_touches_no_ledger(command, folder) -> None:
@@ -232,6 +233,28 @@ def test_the_facts_of_a_session() -> None:
     document = opening_document(opening, pinned=False, now=NOW)
     assert document["tls"]["chain"][0]["days_left"] == 30
     assert document["tls"]["accepted"] is True
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "word"),
+    [
+        ("LOGIN-DELAY", "900 USER", "900 s between two logins"),
+        ("EXPIRE", "NEVER", "never deletes"),
+        ("EXPIRE", "30", "after 30 days"),
+        ("EXPIRE", "0", "when the session ends"),
+        ("SIZE", "209715200", "209,715,200 octets"),
+    ],
+)
+def test_what_a_server_allows_is_said_in_words(keyword: str, value: str, word: str) -> None:
+    opening = Opening(offers={Moment.FIRST: {keyword: value}})
+    assert any(word in text for _, text in opening_facts(opening, None, pinned=False, now=NOW))
+
+
+@pytest.mark.parametrize("value", ["", "x", "9" * 5000, "-1", "\u0663"])
+def test_what_makes_no_sense_is_not_said_in_words(value: str) -> None:
+    opening = Opening(offers={Moment.FIRST: {name: value for name in ("LOGIN-DELAY", "EXPIRE", "SIZE")}})
+    labels = [label for label, _ in opening_facts(opening, None, pinned=False, now=NOW)]
+    assert labels == ["offers"]
 
 
 def test_a_certificate_that_was_not_accepted_is_shown_as_such() -> None:
