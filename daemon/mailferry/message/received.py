@@ -21,6 +21,7 @@ _LINE_OCTETS = 78
 _HOST_LIMIT = 255
 _NOT_HOST = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _NOT_ATOM = re.compile(r"[^A-Za-z0-9-]")
+_NAMED_ADDRESS = re.compile(r"(.*) \(\[([0-9A-Za-z.:%]+)\]\)", re.DOTALL)
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -30,8 +31,9 @@ def received_field(
     """Return a Received field, folded, with its CRLF.
 
     Args:
-        from_host: the POP3 server, a name or an address.
-        with_protocol: `POP3` or `POP3S`.
+        from_host: the POP3 server, a name or an address; of mail that came by SMTP, the name that
+            the client gave itself and its address, as `mx.example.org ([192.0.2.1])`.
+        with_protocol: `POP3` or `POP3S`; `ESMTP` and its kin (RFC 3848).
         by_host: this machine's name.
         message_id: our own number for the message, written in base 36.
         recipient: the address for the `for` clause. RFC 5321 s.4.4 wants the clause
@@ -40,7 +42,7 @@ def received_field(
         at: seconds since the epoch.
     """
     clauses = [
-        f"from {_host(from_host)}",
+        f"from {_source(from_host)}",
         f"by {_host(by_host)}",
         f"with {_NOT_ATOM.sub('', with_protocol)[:20] or 'POP3'}",
         f"id {message_name(message_id)}",
@@ -66,6 +68,12 @@ def _fold(line: str, words: list[str]) -> str:
         else:
             line += " " + word
     return "\r\n".join([*lines, line, ""])
+
+
+def _source(from_host: str) -> str:
+    """Return what stands behind `from`: RFC 5321 s.4.4, Extended-Domain."""
+    match = _NAMED_ADDRESS.fullmatch(from_host)
+    return _host(from_host) if match is None else f"{_host(match[1])} ({_host(match[2])})"
 
 
 @lru_cache(maxsize=4096)  # a server's name, and our own, come with every message

@@ -23,8 +23,13 @@ _VALUE_OCTETS = 1000
 
 _FIELD = re.compile(rb"[\r\n](?:(received)|delivered-to)[ \t]*:", re.IGNORECASE)
 _FIELD_END = re.compile(rb"\n(?![ \t])|\r(?![\n \t])")
-# The form that `received_field` writes. Others that fetch from POP3 write no id there.
-_OWN = re.compile(rb"\s*from\s+\S+\s+by\s+(\S+)\s+with\s+POP3S?\s+id\s+[0-9a-z]+(?:;|\s)", re.IGNORECASE)
+# The forms that `received_field` writes. Others that fetch from POP3 write no id there; others that take
+# mail by SMTP add words of their own, for the program or the client's name in the DNS.
+_OWN = re.compile(
+    rb"\s*from\s+\S+\s+(?:by\s+(\S+)\s+with\s+POP3S?|\(\[[^\s\]]+\]\)\s+by\s+(\S+)\s+with\s+(?:UTF8|E)?SMTPS?)"
+    rb"\s+id\s+[0-9a-z]+(?:;|\s)",
+    re.IGNORECASE,
+)
 
 
 def trace_facts(header: bytes, by_host: str) -> TraceFacts:
@@ -60,7 +65,7 @@ def _value(octets: bytes, start: int) -> bytes:
 def _by_host(value: bytes) -> bytes | None:
     """Return the host that wrote a Received field of our form, in small letters."""
     own = _OWN.match(value)
-    return own[1].lower() if own else None
+    return (own[1] or own[2]).lower() if own else None
 
 
 def _address(value: bytes) -> bytes:

@@ -23,6 +23,7 @@ from mailferry.model import (
     FetchedMessage,
     KnownMessage,
     ListedMessage,
+    MessageId,
     MessageRecord,
     MessageState,
     ReceivedMail,
@@ -143,7 +144,7 @@ class MailReception:
         policy = MaildropPolicy(RECEIVER, mail.received_from, mail.destinations, by_host=self._policy.by_host)
         message = FetchedMessage(
             maildrop=RECEIVER,
-            message_id=self._around.new_message_id(),
+            message_id=MessageId(0),
             uidl=next(iter(recipients)),
             content=mail.content,
             header_digest=header_digest(header),
@@ -159,6 +160,8 @@ class MailReception:
             recipient: self._parcel(message, policy, uidl, recipient, known.get(uidl))
             for uidl, recipient in recipients.items()
         }
+        # One number for all in the Received field and in the reply: that of the first one's row.
+        message = replace(message, message_id=next(iter(parcels.values())).message.message_id)
         loop = find_loop(trace_facts(header, policy.by_host), LoopLimits(self._policy.max_hops))
         incoming = Incoming(message, parcels, policy, self._around, mail.session_id)
         return await incoming.deliver(loop)

@@ -90,3 +90,22 @@ def test_writes_the_number_in_base_36(number: int, written: bytes) -> None:
 def test_the_date_parses_as_utc() -> None:
     date = _field(at=0.0).decode().partition(";")[2]
     assert parsedate_to_datetime(date.strip()).timestamp() == 0
+
+
+@pytest.mark.parametrize(
+    ("from_host", "clause"),
+    [
+        ("mx.example.org ([192.0.2.1])", "from mx.example.org ([192.0.2.1])"),
+        ("mx.example.org ([2001:db8::1])", "from mx.example.org ([IPv6:2001:db8::1])"),
+        ("[192.0.2.1] ([192.0.2.1])", "from [192.0.2.1] ([192.0.2.1])"),
+        ("x) by evil (y ([192.0.2.1])", "from xbyevily ([192.0.2.1])"),
+        ("x ([192.0.2.9]) ([192.0.2.1])", "from x[192.0.2.9] ([192.0.2.1])"),
+        ("x\r\nSubject: y ([192.0.2.1])", "from xSubject:y ([192.0.2.1])"),
+        ("\ud800 ([])", "from []"),
+    ],
+)
+def test_a_client_of_ours_is_told_by_name_and_address(from_host: str, clause: str) -> None:
+    field = received_field(
+        from_host=from_host, with_protocol="ESMTP", by_host="mx", message_id=1, recipient=None, at=0.0
+    )
+    assert b" ".join(field.split()).startswith(f"Received: {clause} by mx with ESMTP id".encode())

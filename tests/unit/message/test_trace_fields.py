@@ -70,6 +70,15 @@ def test_a_field_of_ours_is_known_however_it_was_folded_or_spelt(change: object)
     assert facts(change(ours()) + THEIRS) == TraceFacts(2, 1)
 
 
+@pytest.mark.parametrize("with_protocol", ["SMTP", "ESMTP", "ESMTPS", "UTF8SMTP", "UTF8SMTPS"])
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_what_came_by_smtp_was_here_as_well(with_protocol: str, address: str) -> None:
+    field = ours(from_host=f"mx.example.net ([{address}])", with_protocol=with_protocol)
+    assert facts(field).received_by_us == 1
+    without_address = ours(from_host="mx.example.net", with_protocol=with_protocol)
+    assert facts(without_address).received_by_us == 0, "others write that, too"
+
+
 def test_a_field_in_another_field_s_fold_is_none() -> None:
     header = b"Subject: x\r\n Received: y\r\nX: Received: z\r\nX-Received: z\r\nReceived-SPF: pass\r\n"
     assert facts(header) == TraceFacts()
