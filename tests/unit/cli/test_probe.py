@@ -252,7 +252,7 @@ def test_what_a_server_allows_is_said_in_words(keyword: str, value: str, word: s
 
 @pytest.mark.parametrize("value", ["", "x", "9" * 5000, "-1", "\u0663"])
 def test_what_makes_no_sense_is_not_said_in_words(value: str) -> None:
-    opening = Opening(offers={Moment.FIRST: {name: value for name in ("LOGIN-DELAY", "EXPIRE", "SIZE")}})
+    opening = Opening(offers={Moment.FIRST: dict.fromkeys(("LOGIN-DELAY", "EXPIRE", "SIZE"), value)})
     labels = [label for label, _ in opening_facts(opening, None, pinned=False, now=NOW)]
     assert labels == ["offers"]
 
