@@ -22,13 +22,13 @@ from mailferry.errors import (
 from mailferry.net.channel_binding import channel_binding
 from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
-from mailferry.net.link import connect
 from mailferry.net.opening import Moment, Opening, Stage
 from mailferry.net.pop3_dialogue import Pop3Dialogue
 from mailferry.net.pop3_login import Login, Verdict
 from mailferry.net.pop3_refusals import refused, session_refused
 from mailferry.net.pop3_session import Pop3Session
 from mailferry.net.trace import Trace, no_trace
+from mailferry.net.traced import connect_traced
 from mailferry.net.watch import UNWATCHED, LinkWatch
 from mailferry.policy.login import classify_login_refusal
 from mailferry.ports import MaildropTraits
@@ -114,16 +114,15 @@ class Pop3Connector:
         settings = self._settings
         mask = SecretMask()
         opening.begin(mask.text)
-        link = await connect(settings.endpoint)
+        trace = mask.trace(self._trace())
+        link = await connect_traced(settings.endpoint, trace)
         opening.connected(link)
         spool = settings.spool
         limits = Pop3Limits(
             message_octets=settings.message_limit_octets,
             held_octets=spool.threshold_octets if spool else None,
         )
-        dialogue = Pop3Dialogue(
-            link, limits=limits, trace=mask.trace(self._trace()), new_sink=spool.new_file if spool else None
-        )
+        dialogue = Pop3Dialogue(link, limits=limits, trace=trace, new_sink=spool.new_file if spool else None)
         try:
             greeting = await self._greet(dialogue, opening)
             capabilities = await self._protect(dialogue, opening)

@@ -13,10 +13,10 @@ from mailferry.errors import HopAuthenticationError, HopError, ProtocolError, Tl
 from mailferry.net.channel_binding import channel_binding
 from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
-from mailferry.net.link import connect
 from mailferry.net.opening import Opening, Stage
 from mailferry.net.smtp_session import Answer, SmtpSession, unexpected
 from mailferry.net.trace import Trace, no_trace
+from mailferry.net.traced import connect_traced
 from mailferry.net.watch import UNWATCHED, LinkWatch
 from mailferry.policy.classify import hop_failure
 from mailferry.protocol.sasl import (
@@ -87,9 +87,9 @@ class SmtpConnector:
         settings = self._settings
         mask = SecretMask()
         opening.begin(mask.text)
-        link = await connect(settings.endpoint)
-        opening.connected(link)
         trace = mask.trace(self._trace())
+        link = await connect_traced(settings.endpoint, trace)
+        opening.connected(link)
         core = SmtpConnection(
             use_pipelining=settings.pipelining,
             use_chunking=settings.chunking,

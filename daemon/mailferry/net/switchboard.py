@@ -15,8 +15,10 @@ from itertools import count
 from typing import Literal
 
 from mailferry.events import TraceEnded, TraceStarted, WireTraced
+from mailferry.model import StandingKind
 from mailferry.net.trace import Direction, Trace, TraceSwitch
 from mailferry.ports import Clock, Emit
+from mailferry.protocol.tracing import poll_in_hand
 
 DEFAULT_SECONDS = 15 * 60.0
 LONGEST_SECONDS = 24 * 3600.0
@@ -114,11 +116,14 @@ class _Peer:
         self.switch = TraceSwitch(on=on)
         self._name = name
         self._emit = emit
+        self._is_maildrop = name.startswith(f"{StandingKind.MAILDROP}.")
         self._sessions = count(1)
         self._run: _Run | None = None
 
     def new_session(self) -> Trace:
-        return _SessionTrace(self, str(next(self._sessions)))
+        # The poll's name stands in the other events of a maildrop. What a poll opens elsewhere serves others, too.
+        of_poll = poll_in_hand.get() if self._is_maildrop else ""
+        return _SessionTrace(self, of_poll or str(next(self._sessions)))
 
     def state(self) -> TraceState:
         run = self._run

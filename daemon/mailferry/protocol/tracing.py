@@ -7,12 +7,17 @@ before it makes the line's text: with the trace off that is all it costs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Literal
 
 Direction = Literal["send", "reply", "note"]
 Trace = Callable[[Direction, str], None]
 """Takes one line of the dialogue, secrets and content masked. A trace that can be switched has
 its `TraceSwitch` as `switch`."""
+
+
+poll_in_hand: ContextVar[str] = ContextVar("poll_in_hand", default="")
+"""The `poll_id` of the poll that the present task works for: names a maildrop's sessions in the trace."""
 
 
 class TraceSwitch:

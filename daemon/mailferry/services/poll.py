@@ -21,6 +21,7 @@ from mailferry.policy.plan import (
 )
 from mailferry.policy.uidl_guard import Verdict
 from mailferry.ports import MaildropConnector, MaildropSession
+from mailferry.protocol.tracing import poll_in_hand
 from mailferry.services.arrival import skipped_record, too_large
 from mailferry.services.context import MaildropPolicy, Surroundings
 from mailferry.services.deletions import Deletions
@@ -98,6 +99,7 @@ class Poll:
 
     async def run(self) -> PollReport:
         """Poll once. What went wrong is in the report, except for cancellation."""
+        poll_in_hand.set(self.report.poll_id)  # of this task alone: each turn has one of its own
         self._around.emit(PollStarted(self._policy.maildrop, self.report.poll_id))
         try:
             await self._visit()

@@ -13,6 +13,7 @@ from mailferry.net.switchboard import (
     TraceSwitchboard,
 )
 from mailferry.net.trace import no_trace, switch_of
+from mailferry.protocol.tracing import poll_in_hand
 from support.virtual_time import START, FakeClock, timeless
 
 ALICE = "maildrop.alice"
@@ -131,3 +132,17 @@ def test_a_trace_without_a_switch_takes_every_line_and_no_trace_none() -> None:
     assert switch_of(lambda _direction, _text: None).on
     assert not switch_of(no_trace).on
     assert not switch_of(None).on
+
+
+@timeless
+async def test_a_maildrops_session_bears_the_name_of_its_poll_and_a_destinations_does_not() -> None:
+    traces, told = board()
+    for peer in (ALICE, "destination.office"):
+        traces.switch_on(peer, 60)
+    token = poll_in_hand.set("bc6953d0")
+    try:
+        traces.tracer(ALICE)()("send", "CAPA")
+        traces.tracer("destination.office")()("send", "EHLO relay.example.org")
+    finally:
+        poll_in_hand.reset(token)
+    assert lines(told) == [("bc6953d0", "CAPA"), ("1", "EHLO relay.example.org")]
