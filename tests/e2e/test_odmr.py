@@ -133,6 +133,7 @@ async def test_a_person_has_the_daemon_ask(tmp_path: Path, program) -> None:
         with DaemonProcess(path) as daemon:
             await wait_for(daemon, "daemon.started")
             asked = await asyncio.to_thread(program, "etrn", "home", "-c", path)
+            status = await asyncio.to_thread(program, "status", "--json", "-c", path)
             early = await asyncio.to_thread(program, "etrn", "home", "--json", "-c", path)
             assert await asyncio.to_thread(daemon.stop) == 0
     assert (alone.code, "no daemon listens" in alone.err) == (69, True)
@@ -140,4 +141,5 @@ async def test_a_person_has_the_daemon_ask(tmp_path: Path, program) -> None:
     assert "the mail came with the answer" in asked.out
     assert (early.code, early.document["nodes"][0]["result"]) == (75, "too_soon")
     assert len(sink.accepted) == 3
+    assert status.document["etrn"][0]["state"] == "ok"
     assert daemon.named("etrn.mail_taken")[0]["accepted"] == 3

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from mailferry.errors import ControlError, UnknownTargetError
+from mailferry.events import EtrnAnswered, EtrnUnanswered
 from mailferry.policy.etrn import EtrnAnswer, EtrnResult
 from mailferry.runtime.etrn_turns import EtrnTurns
 from mailferry.services.context import Surroundings
@@ -46,9 +47,11 @@ class Asking:
             raise ControlError(f"etrn.{turns.name} is being asked just now")
         self._under_way.add(turns.name)
         try:
-            return _document(await self._ask(turns.asked, nodes or configured, force=force, insist=insist))
+            report = await self._ask(turns.asked, nodes or configured, force=force, insist=insist)
         finally:
             self._under_way.remove(turns.name)
+        await turns.read_others_words()
+        return _document(report)
 
     async def _ask(
         self, server: AskedServer, nodes: Sequence[str], *, force: bool, insist: bool
@@ -59,8 +62,18 @@ class Asking:
         standings = await ledger.standings()
         request = HandRequest(server, standings, self._around.clock, random.random, force=force)
         report = await request.run(list(dict.fromkeys(nodes)))
-        await ledger.save(report.standings)  # the turns read it there before they ask by themselves
+        for outcome in report.outcomes.values():
+            self._tell(server.policy.name, outcome)
+        await ledger.save(report.standings)  # the turns read it there
         return report
+
+    def _tell(self, etrn: str, outcome: NodeOutcome) -> None:
+        result = outcome.answer.result
+        if outcome.answered:
+            pending = outcome.answer.pending or 0
+            self._around.emit(EtrnAnswered(etrn, outcome.node, result, outcome.reply, pending))
+        else:
+            self._around.emit(EtrnUnanswered(etrn, outcome.node, result))
 
 
 def _document(report: HandReport) -> Document:

@@ -84,10 +84,12 @@ def _about_certificate(key: str, link: MaildropSettings | SmtpLinkSettings) -> I
 
 
 def _about_destinations(settings: Settings) -> Iterator[str]:
-    used = {name for maildrop in settings.maildrop.values() for name in maildrop.deliver}
+    lists = [maildrop.deliver for maildrop in settings.maildrop.values()]
+    lists += [settings.receiver.deliver, *(etrn.deliver for etrn in settings.etrn.values())]
+    used = {name for names in lists for name in names}
     for name, destination in settings.destination.items():
         if name not in used:
-            yield f"destination.{name}: no maildrop delivers to it"
+            yield f"destination.{name}: nothing delivers to it"
         if isinstance(destination, SmtpDestinationSettings) and destination.enabled:
             yield from _about_certificate(f"destination.{name}", destination)
         if isinstance(destination, MaildirDestinationSettings):

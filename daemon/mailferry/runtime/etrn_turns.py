@@ -179,7 +179,7 @@ class EtrnTurns:
 
     async def _take(self) -> None:
         try:
-            await self._read_others_words()
+            await self.read_others_words()
             if self._ready():
                 async with self._caps.place(self.policy.server):
                     await self._ask(self._ready())
@@ -205,7 +205,7 @@ class EtrnTurns:
         else:
             self._server_failed(failure_result(report.failure), str(report.failure), report.unasked)
 
-    async def _read_others_words(self) -> None:
+    async def read_others_words(self) -> None:
         """Take over what a command has asked since: no node is asked too soon, no pause outlives its reason."""
         try:
             standings = await self._around.ledger.standings()

@@ -9,6 +9,7 @@ import pytest
 
 from mailferry.assembly.asking import Asking, report_of
 from mailferry.errors import ConnectError, ControlError, UnknownTargetError
+from mailferry.events import EtrnAnswered, EtrnUnanswered
 from mailferry.model import StandingKind
 from mailferry.policy.etrn import standing_name
 from mailferry.services.etrn_by_hand import HandReport
@@ -19,7 +20,11 @@ A, B, C = NODES
 
 
 async def ask(rig: EtrnRig, *nodes: str, force: bool = False) -> HandReport:
-    document = await Asking(rig.around).ask(rig.turns(), nodes, force=force, insist=False)
+    turns = rig.turns()
+    document = await Asking(rig.around).ask(turns, nodes, force=force, insist=False)
+    assert {row.name: row for row in turns.standings}.items() >= {
+        row.name: row for row in rig.ledger.standing_rows.values() if "/" in row.name
+    }.items(), "the turns have not taken it over"
     return report_of(json.loads(json.dumps(document)))
 
 
@@ -34,6 +39,8 @@ async def test_what_was_said_comes_back_whole_and_into_the_ledger() -> None:
     assert (c.answer.result, c.answered) == ("connection_lost", False)
     assert rig.standing(A).last_attempt_at == START
     assert rig.standing(B).consecutive_failures == 1
+    assert [event.node for event in rig.told(EtrnAnswered)] == [A, B]
+    assert [event.node for event in rig.told(EtrnUnanswered)] == [C]
 
 
 @timeless
