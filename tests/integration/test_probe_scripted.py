@@ -434,3 +434,15 @@ async def test_nobody_listens_for_the_mail(tmp_path: Path) -> None:
         found = await look(configs, tables)
     assert found["destination.hop"].state is LiveState.OK
     assert "nobody would take the mail" in found["etrn.x"].problem
+
+
+async def test_lmtp_is_looked_at_too(tmp_path: Path) -> None:
+    configs = ConfigFolder(tmp_path)
+    server = ScriptedSmtpServer(features=SmtpFeatures(lmtp=True))
+    async with running(server):
+        lmtp = configs.smtp(server.port, type="lmtp")
+        found = await look(
+            configs, {"destination.store": lmtp, "maildrop.a": configs.maildrop(1, "a", deliver=["store"])}
+        )
+    assert found["destination.store"].state is LiveState.OK
+    assert verbs(server) == [b"LHLO", b"QUIT"]
