@@ -120,7 +120,7 @@ class OdmrRound:
             raise end
         self._answers += 1
         if answer.result is EtrnResult.STARTED:
-            await self._take_mail(session, domains, asked_at, NodeOutcome("", asked_at, answer, str(reply)))
+            await self._take_mail(session, domains, NodeOutcome("", asked_at, answer, str(reply)))
             return True
         if len(domains) > 1 and one_by_one(reply, answer):
             self._left.extendleft((domain,) for domain in reversed(domains))
@@ -128,9 +128,7 @@ class OdmrRound:
             self._tell_all(domains, NodeOutcome("", asked_at, answer, str(reply)))
         return False
 
-    async def _take_mail(
-        self, session: OdmrSession, domains: _Domains, asked_at: float, granted: NodeOutcome
-    ) -> None:
+    async def _take_mail(self, session: OdmrSession, domains: _Domains, granted: NodeOutcome) -> None:
         began = self._with.steady()
         self._taking = session
         try:
@@ -141,7 +139,7 @@ class OdmrRound:
         outcome = granted
         if turn.failure is not None and not turn.accepted:
             answer = EtrnAnswer(failure_result(turn.failure))
-            outcome = NodeOutcome("", asked_at, answer, str(turn.failure), answered=False)
+            outcome = NodeOutcome("", granted.asked_at, answer, str(turn.failure), answered=False)
         self._tell_all(domains, outcome, more=not turn.complete)
 
     def _emit(self, domains: _Domains, turn: TurnReport, seconds: float) -> None:
@@ -193,5 +191,9 @@ class OpenWays:
 
     async def trouble(self) -> str:
         """Return which destination takes no mail now; empty when all do."""
-        away = [name for name in self._names if not self._destinations[name].available]
+        away = [name for name in self._names if not self._takes_mail(name)]
         return f"destination {', '.join(away)}: takes no mail at the moment" if away else ""
+
+    def _takes_mail(self, name: DestinationName) -> bool:
+        destination = self._destinations.get(name)  # a reload may have taken it away
+        return destination is not None and destination.available
