@@ -170,6 +170,7 @@ class Application:
         notices = self._notices.service(self.settings, self._making, surroundings, standings)
         supervisor = Supervisor(life, surroundings, fleet, schedule, notices, self.arrivals.look)
         supervisor.attend(reception)
+        self.metrics.set_open_sessions("receiver", lambda: reception.sessions.open_count)
         if self._source is not None:
             running = Running(
                 workshop,

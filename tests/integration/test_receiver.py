@@ -13,7 +13,6 @@ import pytest
 
 from mailferry.errors import MailferryError
 from mailferry.events import (
-    CertificateSeen,
     EtrnAcceptedButSilent,
     EtrnMailCame,
     ReceiverMessageReceived,
@@ -173,7 +172,6 @@ async def test_tls_and_a_renewed_certificate(
         _, _, second = await talk(relay, under_tls)
     assert first != second
     assert b"with ESMTPS id" in b" ".join(hop.accepted[0].content.split())
-    assert len(relay.told(CertificateSeen)) == 2
 
 
 async def test_what_is_sent_behind_starttls_in_clear_is_not_carried_out(

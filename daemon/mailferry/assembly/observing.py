@@ -45,6 +45,8 @@ def expect_all(metrics: Metrics, settings: Settings) -> None:
     for name, maildrop in settings.maildrop.items():
         if maildrop.enabled:
             metrics.set_poll_interval(name, poll_interval_seconds(maildrop))
+    if receives(settings):
+        metrics.count_received()
     links = list(_links(settings))
     certificates = [(peer.value, name) for peer, name, link in links if link.tls != "none"]
     tokens = [(peer.value, name) for peer, name, link in links if link.oauth2_token is not None]
@@ -54,6 +56,13 @@ def expect_all(metrics: Metrics, settings: Settings) -> None:
         return
     metrics.expect_expiries([*certificates, (Peer.RECEIVER.value, "receiver")], tokens)
     metrics.set_certificate_expiry(Peer.RECEIVER, "receiver", lambda: file_expiry(own))
+
+
+def receives(settings: Settings) -> bool:
+    """Tell whether mail can come by SMTP: to the receiver, or over a connection that turned round."""
+    return bool(settings.receiver.listen) or any(
+        etrn.enabled and etrn.mode == "odmr" for etrn in settings.etrn.values()
+    )
 
 
 def poll_interval_seconds(maildrop: MaildropSettings) -> float:

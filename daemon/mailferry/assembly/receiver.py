@@ -10,9 +10,7 @@ from collections.abc import Callable
 from mailferry.assembly.making import Making
 from mailferry.config.models import ReceiverSettings, Settings
 from mailferry.errors import StoreError
-from mailferry.events import CertificateSeen
-from mailferry.model import RECEIVER, DestinationName
-from mailferry.net.watch import first_expiry
+from mailferry.model import DestinationName
 from mailferry.ports import Emit
 from mailferry.receiver.link import SessionLimits
 from mailferry.receiver.listener import Door, Receiver
@@ -48,7 +46,6 @@ class Reception:
     ) -> None:
         receiver, emit = settings.receiver, surroundings.emit
         self._settings = receiver
-        self._emit = emit
         self._tls: ServerTls | None = None
         self._mail = MailReception(ReceptionPolicy(making.hostname), surroundings, mail_came)
         self._around = SessionSurroundings(
@@ -76,7 +73,7 @@ class Reception:
         """
         certificate = self._settings.tls_certificate
         if certificate is not None:
-            self._tls = ServerTls(certificate, self._settings.tls_key, self._tell_certificate)
+            self._tls = ServerTls(certificate, self._settings.tls_key)
         if self.listener is not None:
             await self.listener.start()
 
@@ -99,11 +96,6 @@ class Reception:
     def _tls_context(self) -> ssl.SSLContext:
         assert self._tls is not None  # made before the first connection can come
         return self._tls.context()
-
-    def _tell_certificate(self, tls: ssl.SSLObject) -> None:
-        expires_at = first_expiry(tls)
-        if expires_at is not None:
-            self._emit(CertificateSeen("receiver", RECEIVER, expires_at))
 
     def _forget(self) -> None:
         self._forgetting = asyncio.get_running_loop().create_task(self._forget_old())

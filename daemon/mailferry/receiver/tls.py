@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 from mailferry.errors import TlsError
@@ -15,16 +14,9 @@ _Stamps = tuple[tuple[int, int] | None, ...]
 
 
 class ServerTls:
-    """Gives the context for a handshake.
+    """Gives the context for a handshake."""
 
-    Args:
-        tell: called for each certificate that is in use from now on, with the client's side of
-            a handshake that had it shown.
-    """
-
-    def __init__(
-        self, certificate: Path, key: Path | None, tell: Callable[[ssl.SSLObject], None] = lambda _: None
-    ) -> None:
+    def __init__(self, certificate: Path, key: Path | None) -> None:
         """Read the certificate.
 
         Raises:
@@ -32,7 +24,6 @@ class ServerTls:
         """
         self._certificate = certificate
         self._key = key
-        self._tell = tell
         self._stamps = self._look()
         self._context = self._load()
 
@@ -60,7 +51,6 @@ class ServerTls:
             raise TlsError(
                 f"receiver.tls_certificate: {self._certificate} cannot be used: {reason}"
             ) from error
-        self._tell(_shown_by(context))
         return context
 
 
@@ -75,20 +65,3 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
 def _no_passphrase() -> str:
     """Stop OpenSSL from asking the terminal, where nobody sits."""
     raise ValueError("the key has a passphrase; give it without one, readable for the daemon only")
-
-
-def _shown_by(context: ssl.SSLContext) -> ssl.SSLObject:
-    """Return a client's view of the certificates, after a handshake in memory."""
-    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    asking.check_hostname = False
-    asking.verify_mode = ssl.CERT_NONE
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = asking.wrap_bio(down, up)
-    server = context.wrap_bio(up, down, server_side=True)
-    for _ in range(4):  # flights of a handshake; as many as TLS 1.2 takes
-        for side in (client, server):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-    return client

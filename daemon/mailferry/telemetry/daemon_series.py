@@ -15,7 +15,7 @@ POLL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
-SessionProtocol = Literal["pop3", "smtp"]
+SessionProtocol = Literal["pop3", "smtp", "receiver"]
 Reading = Callable[[], float]
 
 _log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class DaemonSeries:
         self.open_sessions = Gauge(
             "mailferry_open_sessions", "Sessions open now.", ["protocol"], registry=self._registry
         )
-        for protocol in ("pop3", "smtp"):
+        for protocol in ("pop3", "smtp", "receiver"):
             self.open_sessions.labels(protocol)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:

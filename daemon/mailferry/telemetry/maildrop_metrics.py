@@ -19,12 +19,18 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from mailferry import events
 from mailferry.events import Event
-from mailferry.model import StandingRecord
+from mailferry.model import RECEIVER, StandingRecord
 from mailferry.policy.poll_result import PollResult, result_of
 from mailferry.ports import Clock
 from mailferry.telemetry.daemon_series import guarded
 from mailferry.telemetry.results import MaildropState, MessageOutcome
-from mailferry.telemetry.series import MaildropCounters, MaildropFamilies, MaildropGauges, drop_maildrop
+from mailferry.telemetry.series import (
+    MaildropCounters,
+    MaildropFamilies,
+    MaildropGauges,
+    MessageCounters,
+    drop_maildrop,
+)
 
 ALL = ""
 """The name under which all maildrops are counted together."""
@@ -78,6 +84,7 @@ class MaildropMetrics:
         self._facts: dict[str, MaildropFacts] = {}
         self._gauges: dict[str, MaildropGauges] = {}
         self._counters: dict[str, MaildropCounters] = {}
+        self._received: MessageCounters | None = None
         if not each:
             self._add_sums()
         for name in names:
@@ -101,6 +108,10 @@ class MaildropMetrics:
         if self._facts.pop(name, None) is not None and self._each:
             del self._gauges[name], self._counters[name]
             drop_maildrop(self._families, name)
+
+    def count_received(self) -> None:
+        """Count messages that come by SMTP, under their own name."""
+        self._received = MessageCounters(self._families, RECEIVER)
 
     def set_interval(self, name: str, seconds: float) -> None:
         """Note the longest time between two polls."""
@@ -153,6 +164,10 @@ class MaildropMetrics:
         self.add(name)
         return self._counters[name if self._each else ALL]
 
+    def _messages_of(self, name: str) -> MessageCounters:
+        """Return where messages are counted; what came by SMTP is nobody's who is polled."""
+        return self._of(name) if self._received is None or name != RECEIVER else self._received
+
     def _poll_finished(self, event: events.PollFinished) -> None:
         counters, facts = self._of(event.maildrop), self._facts[event.maildrop]
         counter = counters.results.get(event.result)
@@ -176,12 +191,12 @@ class MaildropMetrics:
         self._show(event.maildrop, facts)
 
     def _relayed(self, event: events.MessageRelayed) -> None:
-        counters = self._of(event.maildrop)
+        counters = self._messages_of(event.maildrop)
         counters.outcomes[MessageOutcome.RELAYED].inc()
         counters.octets.inc(event.size_octets)
 
     def _message(self, outcome: MessageOutcome, event: Any) -> None:  # Any: all that have a maildrop
-        self._of(event.maildrop).outcomes[outcome].inc()
+        self._messages_of(event.maildrop).outcomes[outcome].inc()
 
     # -- gauges
 

@@ -129,6 +129,10 @@ class Metrics(Readings):
         """Drop a maildrop's series; call it when its last poll has ended, or they come back."""
         self._maildrops.remove(name)
 
+    def count_received(self) -> None:
+        """Create the series of messages that come by SMTP."""
+        self._maildrops.count_received()
+
     def set_poll_interval(self, maildrop: str, seconds: float) -> None:
         """Note the longest time between two polls of a maildrop."""
         self._maildrops.set_interval(maildrop, seconds)

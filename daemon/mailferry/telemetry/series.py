@@ -75,17 +75,26 @@ class MaildropFamilies:
         return self.waiting, self.oldest_waiting, self.listed, self.size
 
 
-class MaildropCounters:
-    """The counters of one maildrop, or of all together."""
+class MessageCounters:
+    """What is counted of messages, wherever they came from."""
 
-    __slots__ = ("auth_rejections", "octets", "outcomes", "quit_unconfirmed", "results", "uidls_changed")
+    __slots__ = ("octets", "outcomes")
 
     def __init__(self, families: MaildropFamilies, name: str) -> None:
+        self.outcomes = {word: families.messages.labels(name, word) for word in MessageOutcome}
+        self.octets = families.octets.labels(name)
+
+
+class MaildropCounters(MessageCounters):
+    """The counters of one maildrop, or of all together."""
+
+    __slots__ = ("auth_rejections", "quit_unconfirmed", "results", "uidls_changed")
+
+    def __init__(self, families: MaildropFamilies, name: str) -> None:
+        super().__init__(families, name)
         self.results: dict[str, Counter] = {
             str(word): families.polls.labels(name, word) for word in PollResult
         }
-        self.outcomes = {word: families.messages.labels(name, word) for word in MessageOutcome}
-        self.octets = families.octets.labels(name)
         self.auth_rejections = families.auth_rejections.labels(name)
         self.quit_unconfirmed = families.quit_unconfirmed.labels(name)
         self.uidls_changed = families.uidls_changed.labels(name)
