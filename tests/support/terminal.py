@@ -18,6 +18,7 @@ from typing import Any, Self
 SOURCE_ROOT = Path(__file__).resolve().parents[2] / "daemon"
 PROGRAM = (sys.executable, "-m", "mailferry")
 _SECONDS = 40.0
+_HEARD_SECONDS = 5.0
 # Keys such as Ctrl-C become signals only on the terminal that controls a session.
 _TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 _STYLES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -120,7 +121,7 @@ class OnTerminal:
         while self._child.poll() is None and time.monotonic() < deadline:
             self.press(b"\x03")
             with suppress(subprocess.TimeoutExpired):
-                self._child.wait(0.5)
+                self._child.wait(_HEARD_SECONDS)
         return self.end()
 
     def end(self) -> int:
