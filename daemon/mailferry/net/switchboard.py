@@ -77,8 +77,8 @@ class TraceSwitchboard:
             peer.set_always(on=on)
 
     def states(self) -> tuple[TraceState, ...]:
-        """Return what is on."""
-        return tuple(peer.state() for peer in self._peers.values() if peer.switch.on)
+        """Return what is on, by name."""
+        return tuple(peer.state() for _, peer in sorted(self._peers.items()) if peer.switch.on)
 
     def is_on(self, peer: str) -> bool:
         """Tell whether a peer's sessions are traced."""
