@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.tools import tool
+from support.certificates import LocalAuthority
 from support.dovecot import PrivateDovecot
 from support.processes import free_port, greets, wait_until
 
@@ -48,7 +49,9 @@ class Site:
         self.folder = folder
         self._stack = ExitStack()
         self._known_users: set[str] = set()
-        self._dovecot = PrivateDovecot(folder / "dovecot")
+        self._authority = LocalAuthority()
+        certificate = self._authority.with_common_name()
+        self._dovecot = PrivateDovecot(folder / "dovecot", authority=self._authority, certificate=certificate)
         self.near = Ends(self._dovecot.port, SinkPorts(free_port(), free_port(), free_port()))
         self.far = Ends(free_port(), SinkPorts(free_port(), free_port(), free_port()))
 
@@ -60,7 +63,7 @@ class Site:
     @property
     def ca_file(self) -> Path:
         """The certificate that vouches for Dovecot."""
-        return self._dovecot.authority.write_ca(self.folder)
+        return self._authority.write_ca(self.folder)
 
     def __enter__(self) -> Self:
         """Start all servers."""

@@ -4,7 +4,7 @@
  * refusal ends it.
  *
  * usage: floor --pop PORT [--smtp PORT] --user PREFIX --password WORD [--drops N] [--at-once N] [--sessions N]
- *              [--bdat] [--keep] [--skip N] [--list] [--maildir FOLDER]
+ *              [--bdat] [--keep] [--skip N] [--list] [--maildir FOLDER] [--pooled]
  *
  *   --drops      maildrops PREFIX0, PREFIX1, …          --at-once   POP3 sessions at a time
  *   --sessions   SMTP sessions, shared by all           --bdat      RFC 3030 in place of DATA
@@ -21,6 +21,7 @@
 #define PENDING_LIMIT (24u << 20)   /* fetched octets that wait for SMTP; then POP3 waits */
 #define BDAT_WINDOW 64              /* whole transactions on the way, in each session */
 #define OUT_LIMIT (1u << 20)        /* octets that wait to be written; then no further message is begun */
+#define FILE_GROUP 64               /* files that are synced together, at most */
 #define ENVELOPE "MAIL FROM:<bench@example.org>\r\nRCPT TO:<sink@example.org>\r\n"
 
 struct drop;
@@ -58,7 +59,7 @@ struct session {
 };
 
 static struct {
-    int pop, smtp, drops, at_once, sessions, bdat, keep, skip, list;
+    int pop, smtp, drops, at_once, sessions, bdat, keep, skip, list, pooled;
     const char *user, *password, *maildir;
 } settings = {.drops = 1, .at_once = 1, .sessions = 1};
 
@@ -181,7 +182,7 @@ static void mail_is_safe(struct mail *mail) {
     free(mail);
 }
 
-static void write_file(struct mail *mail);
+static void write_files(void);
 static void hand_over(void);
 
 static void take_mail(struct drop *d, const char *text, size_t count) {
@@ -190,10 +191,7 @@ static void take_mail(struct drop *d, const char *text, size_t count) {
     memcpy(mail->text, text, count);
     d->in_flight--;
     pending_octets += count;
-    if (settings.maildir)
-        write_file(mail);
-    else
-        put(&pending, mail);
+    put(&pending, mail);
 }
 
 /* Return how long the multi-line reply is that begins here, its final dot included, or 0. */
@@ -237,8 +235,11 @@ static void serve_drop(struct drop *d, unsigned events) {
         return;
     }
     ask_for_more(d);
+    if (settings.maildir)
+        write_files();
+    else
+        hand_over();
     flush_drop(d);
-    hand_over();
 }
 
 /* Listen to POP3 only while SMTP keeps up. */
@@ -250,12 +251,8 @@ static void pace(void) {
         if (drops[i].kind == POP3) flush_drop(&drops[i]);
 }
 
-/* --- SMTP --------------------------------------------------------------------------------------------------- */
-
-static void flush_session(struct session *s) { flush(&s->out, s->fd, 1, &s->events, s); }
-
-/* BDAT counts octets and knows no dots: take the stuffed ones out, and the final one. */
-static void send_chunk(struct session *s, struct mail *mail) {
+/* Take the stuffed dots out, and the final one; return how many octets are left. */
+static size_t unstuff(struct mail *mail) {
     char *from = mail->text, *to = from, *end = from + mail->count - 3, *dot;
     while ((dot = dot_line(from, end, mail->text))) {
         memmove(to, from, (size_t)(dot - from));
@@ -264,7 +261,15 @@ static void send_chunk(struct session *s, struct mail *mail) {
         *to++ = *from++; /* whatever follows the stuffed dot, a dot too */
     }
     if (to != from) memmove(to, from, (size_t)(end - from));
-    size_t count = (size_t)(to - mail->text) + (size_t)(end - from);
+    return (size_t)(to - mail->text) + (size_t)(end - from);
+}
+
+/* --- SMTP --------------------------------------------------------------------------------------------------- */
+
+static void flush_session(struct session *s) { flush(&s->out, s->fd, 1, &s->events, s); }
+
+static void send_chunk(struct session *s, struct mail *mail) {
+    size_t count = unstuff(mail);
     octets_print(&s->out, ENVELOPE "BDAT %zu LAST\r\n", count);
     octets_add(&s->out, mail->text, count);
 }
@@ -347,18 +352,41 @@ static void sync_folder(const char *path) {
     close(fd);
 }
 
-static void write_file(struct mail *mail) {
-    char partial[4096], whole[4096], folder[4096];
-    snprintf(partial, sizeof partial, "%s/tmp/%ld", settings.maildir, relayed);
-    snprintf(whole, sizeof whole, "%s/new/%ld", settings.maildir, relayed);
+/* Write one file and leave it open; its name is made from its place in the line. */
+static int write_partial(struct mail *mail, long number) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/tmp/%ld", settings.maildir, number);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    size_t count = unstuff(mail);
+    if (fd < 0 || write(fd, mail->text, count) != (ssize_t)count) give_up("%s: %s", path, strerror(errno));
+    return fd;
+}
+
+static void finish_file(int fd, long number) {
+    char partial[4096], whole[4096];
+    snprintf(partial, sizeof partial, "%s/tmp/%ld", settings.maildir, number);
+    snprintf(whole, sizeof whole, "%s/new/%ld", settings.maildir, number);
+    if (fsync(fd) || close(fd) || rename(partial, whole)) give_up("%s: %s", whole, strerror(errno));
+}
+
+/* Write what waits: each file and then its folder is synced, or a group of files and then the folder once.
+ *
+ * The first fsync of a group finds all its files written, and the file system commits them together. */
+static void write_files(void) {
+    struct mail *group[FILE_GROUP];
+    int fds[FILE_GROUP], most = settings.pooled ? FILE_GROUP : 1;
+    char folder[4096];
     snprintf(folder, sizeof folder, "%s/new", settings.maildir);
-    int fd = open(partial, O_WRONLY | O_CREAT | O_EXCL, 0600);
-    size_t count = mail->count - 3;
-    if (fd < 0 || write(fd, mail->text, count) != (ssize_t)count || fsync(fd)) give_up("%s: %s", partial, strerror(errno));
-    close(fd);
-    if (rename(partial, whole)) give_up("%s: %s", whole, strerror(errno));
-    sync_folder(folder);
-    mail_is_safe(mail);
+    while (pending.first) {
+        int count = 0;
+        for (; count < most && pending.first; count++) {
+            group[count] = get(&pending);
+            fds[count] = write_partial(group[count], relayed + count);
+        }
+        for (int i = 0; i < count; i++) finish_file(fds[i], relayed + i);
+        sync_folder(folder);
+        for (int i = 0; i < count; i++) mail_is_safe(group[i]);
+    }
 }
 
 /* --- everything --------------------------------------------------------------------------------------------- */
@@ -368,6 +396,7 @@ static void parse(int count, char **words) {
         {"pop", 1, 0, 'p'},    {"smtp", 1, 0, 's'},     {"user", 1, 0, 'u'},  {"password", 1, 0, 'w'},
         {"drops", 1, 0, 'd'},  {"at-once", 1, 0, 'a'},  {"bdat", 0, 0, 'b'},  {"sessions", 1, 0, 'n'},
         {"keep", 0, 0, 'k'},   {"skip", 1, 0, 'h'},     {"list", 0, 0, 'l'},  {"maildir", 1, 0, 'm'},
+        {"pooled", 0, 0, 'g'},
         {0}};
     int option;
     while ((option = getopt_long(count, words, "", options, NULL)) != -1) switch (option) {
@@ -382,6 +411,7 @@ static void parse(int count, char **words) {
         case 'b': settings.bdat = 1; break;
         case 'k': settings.keep = 1; break;
         case 'l': settings.list = 1; break;
+        case 'g': settings.pooled = 1; break;
         case 'm': settings.maildir = optarg; break;
         default: exit(2);
         }

@@ -104,7 +104,8 @@ class Contender(Protocol):
 def mkdirs(maildir: Path) -> Path:
     """Make a Maildir, unless it is there already."""
     for part in ("tmp", "new", "cur"):
-        (maildir / part).mkdir(parents=True, exist_ok=True)
+        (maildir / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+    maildir.chmod(0o700)  # as fdm wants it
     return maildir
 
 

@@ -48,7 +48,9 @@ class Fdm:
         config = task.write(f"fdm{number}.conf", "\n".join(lines))
         # As root it fetches as its own user, and would deliver as that one too.
         words: list[str | Path] = ["fdm", "-q", "-u", _user_name(), "-f", config, "fetch"]
-        return Command(words, {"SSL_CERT_FILE": str(task.site.ca_file)})
+        return Command(
+            words, {"SSL_CERT_FILE": str(task.site.ca_file), "TMPDIR": str(_open_folder(task, "tmp"))}
+        )
 
     def _action(self, task: Task) -> str:
         if task.workload.goal is Goal.MAILDIR:
@@ -68,10 +70,15 @@ class Fdm:
         )
 
     def _cache(self, task: Task, user: str) -> Path:
-        folder = task.folder / "caches"
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o777)
-        return folder / user
+        return _open_folder(task, "caches") / user
+
+
+def _open_folder(task: Task, name: str) -> Path:
+    """Return a folder that its own user can write to."""
+    folder = task.folder / name
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    return folder
 
 
 def _user_name() -> str:

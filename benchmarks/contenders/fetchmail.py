@@ -25,7 +25,9 @@ class Fetchmail:
     def prime(self, task: Task) -> Job | None:
         """Write its lists of what it has seen."""
         for number, users in enumerate(task.shares()):
-            lines = [f"{user}@{user} {uidl}\n" for user in users for uidl in uidls(task.site.near.pop3, user)]
+            lines = [
+                f"{user}@127.0.0.1 {uidl}\n" for user in users for uidl in uidls(task.site.near.pop3, user)
+            ]
             task.write(f"ids{number}", "".join(lines))
         return None
 
@@ -52,11 +54,11 @@ class Fetchmail:
 
     def _poll(self, task: Task, user: str) -> str:
         work, smtp = task.workload, task.ends.smtp
+        host = "localhost" if work.tls else "127.0.0.1"
         tls = f'ssl sslcertck sslcertfile "{task.site.ca_file}"' if work.tls else "sslproto ''"
-        kept = "keep uidl" if work.keep else "nokeep fetchall"
-        return (
-            f"poll {user} via 127.0.0.1 service {task.pop3_port} protocol pop3 timeout 60 auth password "
-            f'user "{user}" password "{PASSWORD}" is bench here {tls} {kept} '
-            f"smtphost 127.0.0.1/{smtp.lazy if self._lazy else smtp.data} smtpname sink@example.org "
-            "norewrite nomimedecode pass8bits batchlimit 0 fetchlimit 0 expunge 0"
-        )
+        server = f"poll {user} via {host} service {task.pop3_port} protocol pop3 timeout 60 auth password"
+        account = f'user "{user}" password "{PASSWORD}" is bench here {tls}'
+        goal = f"smtphost 127.0.0.1/{smtp.lazy if self._lazy else smtp.data} smtpname sink@example.org"
+        rest = "norewrite nomimedecode pass8bits batchlimit 0 fetchlimit 0 expunge 0"
+        seen = ("uidl", "keep") if work.keep else ("", "nokeep fetchall")
+        return f"{server} {seen[0]} {account} {seen[1]} {goal} {rest}"

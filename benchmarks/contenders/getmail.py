@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +34,7 @@ class Getmail:
     def _command(self, task: Task, users: Sequence[str]) -> Command:
         configs = [task.write(f"getmailrc-{user}", self._config(task, user)) for user in users]
         words: list[str | Path] = ["getmail", "--quiet", f"--getmaildir={task.folder}"]
-        return Command([*words, *(f"--rcfile={config}" for config in configs)])
+        return Command([*_as_ordinary_user(task), *words, *(f"--rcfile={config}" for config in configs)])
 
     def _config(self, task: Task, user: str) -> str:
         work = task.workload
@@ -50,3 +52,13 @@ class Getmail:
             return f"type = Maildir\npath = {mkdirs(task.maildir)}/"
         port = task.ends.smtp.data
         return f"type = MDA_lmtp\nhost = 127.0.0.1\nport = {port}\noverride = sink@example.org"
+
+
+def _as_ordinary_user(task: Task) -> list[str]:
+    """Return what makes it another user: as root it delivers to no file."""
+    if os.geteuid() != 0 or task.workload.goal is not Goal.MAILDIR:
+        return []
+    nobody = pwd.getpwnam("nobody")
+    for path in (task.folder, *task.folder.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    return ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]

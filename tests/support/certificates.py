@@ -76,6 +76,12 @@ class LocalAuthority:
         """Issue a certificate for loopback by its names and addresses."""
         return self._issue(*NAMES)
 
+    def with_common_name(self) -> ServerCertificate:
+        """Issue a certificate for loopback that also has a common name, for clients of old that want one."""
+        leaf = self._ca.issue_cert(*NAMES, common_name=NAMES[0], key_type=trustme.KeyType.ECDSA)
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+        return ServerCertificate(chain, leaf.private_key_pem.bytes())
+
     def wrong_host(self) -> ServerCertificate:
         """Issue a certificate for another host."""
         return self._issue("elsewhere.example.org")
