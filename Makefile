@@ -69,8 +69,12 @@ bench: $(STAMP) ## Measure ours, the peers that are installed and a floor: BENCH
 bench-smoke: $(STAMP) ## Prove with little mail that the benchmark works; times are not judged
 	PYTHONPATH=tests:daemon $(BIN)/python -m benchmarks --smoke
 
-install: ## Install into PREFIX (/opt/mailferry), without the developers' tools
+install: ## Install into PREFIX (/opt/mailferry), and as root the systemd unit beside it
 	@bash tools/install.sh "$(PYTHON)" "$(PREFIX)"
+	@if [ "$$(id -u)" = 0 ] && command -v systemctl >/dev/null; then bash tools/service.sh install "$(PREFIX)"; fi
+
+uninstall: ## Stop the service, remove its unit and PREFIX; configuration and ledger stay
+	@bash tools/service.sh uninstall "$(PREFIX)"
 
 lock: ## Renew the lock files from pyproject.toml (needs uv; LOCK_FLAGS= keeps the versions that still fit)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: install it, or type make UV=/path/to/uv lock" >&2; exit 1; }
