@@ -53,11 +53,7 @@ def _words(error: Exception) -> tuple[list[str], ExitCode]:
 
 
 def _code(error: MailferryError) -> ExitCode:
-    # Importing the HTTP side costs little now, and nothing when it was in use.
-    from mailferry.web.server import WebError
-
     codes: tuple[tuple[type[MailferryError], ExitCode], ...] = (
-        (WebError, ExitCode.UNAVAILABLE),
         (ControlSocketError, ExitCode.UNAVAILABLE),
         (NoDaemonError, ExitCode.UNAVAILABLE),
         (ControlDeniedError, ExitCode.NO_PERMISSION),
@@ -66,7 +62,12 @@ def _code(error: MailferryError) -> ExitCode:
         (QuarantineError, ExitCode.STORE),
         (SecretError, ExitCode.CONFIG),
     )
-    return next((code for kind, code in codes if isinstance(error, kind)), ExitCode.FAILED)
+    found = next((code for kind, code in codes if isinstance(error, kind)), None)
+    if found is not None:
+        return found
+    from mailferry.web.server import WebError  # the HTTP side's libraries take a quarter of a second
+
+    return ExitCode.UNAVAILABLE if isinstance(error, WebError) else ExitCode.FAILED
 
 
 def _system_words(error: OSError) -> str:

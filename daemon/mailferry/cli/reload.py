@@ -8,7 +8,6 @@ from mailferry.cli.control import daemon_of
 from mailferry.cli.exit_codes import ExitCode
 from mailferry.cli.options import ConfigOption, JsonOption
 from mailferry.cli.screen import print_json
-from mailferry.telemetry.redaction import clean_text
 
 PATIENCE_SECONDS = 3700.0
 """A reload waits for sessions under the old settings as long as a stop would, an hour at the most."""
@@ -21,6 +20,8 @@ def reload(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     All or nothing: a configuration with a problem changes nothing, and every problem is told. Returns
     when the new one is in force. Exit code 78 when it was refused.
     """
+    from mailferry.telemetry.redaction import clean_text
+
     report = daemon_of(config).post("reload", patience_seconds=PATIENCE_SECONDS)
     if as_json:
         print_json(report)
