@@ -162,7 +162,9 @@ class Application:
         clock.on_jump(schedule.clock_jumped)
         read_gauges(self.metrics, self.settings, surroundings.budget, caps, schedule)
 
-        reception = Reception(self.settings, surroundings, self._making, self.arrivals.mail_came)
+        reception = Reception(
+            self.settings, surroundings, self._making, self.arrivals.mail_came, routes.by_name
+        )
         arriving = Arriving(self.arrivals, reception.sessions)
         workshop = Workshop(self._making, routes, surroundings, caps, arriving)
         life = SupervisorSettings(__version__, daemon.stop_timeout, daemon.history, daemon.watch_config)

@@ -19,7 +19,7 @@ from mailferry.events import (
     ReceiverStarted,
     ReceiverStopped,
 )
-from mailferry.model import MessageState
+from mailferry.model import MessageState, StandingKind
 from support.certificates import LocalAuthority
 from support.faults import Fault
 from support.relay import Relay, until
@@ -99,6 +99,7 @@ async def test_a_message_goes_through_with_its_envelope(relay: Relay, hop: Scrip
     }
     assert [event.clean for event in relay.told(ReceiverStopped)] == [True]
     assert hop.violations == []
+    assert relay.standing(StandingKind.DESTINATION, "hop").last_success_at
 
 
 async def test_a_message_that_is_brought_again_goes_only_where_it_is_missing(

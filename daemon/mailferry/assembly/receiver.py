@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from mailferry.assembly.making import Making
 from mailferry.config.models import ReceiverSettings, Settings
@@ -20,10 +21,12 @@ from mailferry.receiver.tls import ServerTls
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.services.context import Surroundings
 from mailferry.services.reception import MailReception, ReceptionPolicy
+from mailferry.services.route import Route, RouteStandings
 
 _log = logging.getLogger("mailferry")
 
 _FORGET_EVERY_SECONDS = 6 * 3600.0
+_SAVE_EVERY_SECONDS = 60.0
 
 _MEMORY_PART = 2
 """What comes in may hold this part of the memory budget, one half, at most."""
@@ -43,10 +46,13 @@ class Reception:
         surroundings: Surroundings,
         making: Making,
         mail_came: Callable[[str], None],
+        routes: Mapping[DestinationName, Route],
     ) -> None:
         receiver, emit = settings.receiver, surroundings.emit
         self._settings = receiver
         self._tls: ServerTls | None = None
+        self._ledger = surroundings.ledger
+        self._routes = RouteStandings(routes)
         self._mail = MailReception(ReceptionPolicy(making.hostname), surroundings, mail_came)
         self._around = SessionSurroundings(
             self._mail, surroundings.budget, making.spool, emit, making.hostname
@@ -62,7 +68,7 @@ class Reception:
             self._tls_context if receiver.tls_certificate is not None else None,
         )
         self.listener = _listener(receiver, self.sessions, emit)
-        self._forgetting: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen, if that is configured.
@@ -78,8 +84,12 @@ class Reception:
             await self.listener.start()
 
     def enter(self, schedule: Schedule) -> None:
-        """Have messages given up that their senders have not brought again."""
-        schedule.add("received mail", Timetable(every_seconds=_FORGET_EVERY_SECONDS), self._forget)
+        """Have messages given up that their senders have not brought again, and standings of routes kept."""
+        for name, seconds, work in (
+            ("received mail", _FORGET_EVERY_SECONDS, self._mail.forget_old),
+            ("routes of received mail", _SAVE_EVERY_SECONDS, self._save_routes),
+        ):
+            schedule.add(name, Timetable(every_seconds=seconds), partial(self._begin, work))
 
     def stop(self) -> None:
         """Take nothing more."""
@@ -91,20 +101,31 @@ class Reception:
     async def wait_ended(self, timeout_seconds: float) -> bool:
         """Wait for the messages under way."""
         ended = self.listener or self.sessions
-        return await ended.wait_ended(timeout_seconds)
+        clean = await ended.wait_ended(timeout_seconds)
+        await self._carry_out(self._save_routes)
+        return clean
 
     def _tls_context(self) -> ssl.SSLContext:
         assert self._tls is not None  # made before the first connection can come
         return self._tls.context()
 
-    def _forget(self) -> None:
-        self._forgetting = asyncio.get_running_loop().create_task(self._forget_old())
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._carry_out(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _forget_old(self) -> None:
+    async def _carry_out(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._mail.forget_old()
-        except StoreError as error:  # the next time forgets what this one did not
-            _log.warning("old rows of the receiver stay for now: %s", error)
+            await work()
+        except StoreError as error:  # the next time makes up for it
+            _log.warning("rows of received mail could not be brought up to date: %s", error)
+
+    async def _save_routes(self) -> None:
+        """Write how destinations fare: polls do it, but there may be none."""
+        changed = self._routes.changed()
+        if changed:
+            await self._ledger.save(changed)
+            self._routes.saved(changed)
 
 
 def _listener(receiver: ReceiverSettings, sessions: ReceiverSessions, emit: Emit) -> Receiver | None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mailferry.config import EtrnSettings, MaildropSettings, Settings
-from mailferry.model import MaildropName, MessageState, StandingKind, StandingRecord
+from mailferry.model import RECEIVER, MaildropName, MessageState, StandingKind, StandingRecord
 from mailferry.policy.etrn import EtrnResult, is_silent, result_of, standing_name
 from mailferry.telemetry.redaction import clean_text
 from mailferry.telemetry.rendering import iso_time
@@ -84,6 +84,14 @@ class EtrnStanding(Standing):
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedStanding:
+    """Mail that came by SMTP and is not at its goal: its senders keep it, or were told."""
+
+    deferred: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """All that is configured, and how many messages lie in the quarantine (None: it cannot be read)."""
 
@@ -91,6 +99,7 @@ class Overview:
     destinations: tuple[DestinationStanding, ...]
     quarantined: int | None
     etrn: tuple[EtrnStanding, ...] = ()
+    received: ReceivedStanding = ReceivedStanding()
 
     @property
     def well(self) -> bool:
@@ -104,6 +113,7 @@ class Overview:
             "maildrops": [_as_json(each) for each in self.maildrops],
             "destinations": [_as_json(each) for each in self.destinations],
             "etrn": [_as_json(each) for each in self.etrn],
+            "received": asdict(self.received),
             "quarantined": self.quarantined,
         }
 
@@ -125,7 +135,10 @@ def overview(
         for name, etrn in settings.etrn.items()
         for node in etrn.nodes
     )
-    return Overview(tuple(maildrops), tuple(destinations), quarantined, tuple(nodes))
+    received = ReceivedStanding(
+        *(counts.get((RECEIVER, state), 0) for state in (MessageState.DEFERRED, MessageState.REJECTED))
+    )
+    return Overview(tuple(maildrops), tuple(destinations), quarantined, tuple(nodes), received)
 
 
 def _maildrop(

@@ -21,7 +21,13 @@ from mailferry.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mailferry.config import DestinationSettings, EtrnSettings, MaildropSettings, Settings
+    from mailferry.config import (
+        DestinationSettings,
+        EtrnSettings,
+        MaildropSettings,
+        ReceiverSettings,
+        Settings,
+    )
 
 
 def check(
@@ -92,6 +98,7 @@ def _document(settings: Settings) -> dict[str, object]:
         "maildrops": [_maildrop(name, each) for name, each in settings.maildrop.items()],
         "destinations": [_destination(name, each) for name, each in settings.destination.items()],
         "etrn": [_etrn(name, each) for name, each in settings.etrn.items()],
+        "receiver": _receiver(settings.receiver) if settings.receiver.listen else None,
     }
 
 
@@ -119,6 +126,16 @@ def _etrn(name: str, settings: EtrnSettings) -> dict[str, object]:
         "nodes": list(settings.nodes),
         "when": _when(settings),
         "check_listener": settings.check_listener,
+        "deliver": list(settings.deliver),
+    }
+
+
+def _receiver(settings: ReceiverSettings) -> dict[str, object]:
+    return {
+        "listen": settings.listen,
+        "tls": "starttls" if settings.tls_certificate else "none",
+        "domains": list(settings.domains),
+        "allow_from": list(settings.allow_from),
         "deliver": list(settings.deliver),
     }
 
@@ -164,6 +181,8 @@ def _show(settings: Settings, warnings: list[str]) -> None:
     console.print(maildrops, destinations)
     if settings.etrn:
         console.print(_etrn_table(settings))
+    if settings.receiver.listen:
+        console.print(_receiver_table(settings.receiver))
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
     console.print(f"The configuration is good: {_counts(settings)}.")
@@ -186,6 +205,16 @@ def _etrn_table(settings: Settings) -> Table:
             way = f"with the answer, for {', '.join(each.deliver)}"
         servers.add_row(name, str(facts["server"]), each.tls, each.username or "", when, nodes, way)
     return servers
+
+
+def _receiver_table(settings: ReceiverSettings) -> Table:
+    door = table(("receiver", "tls", "takes mail for", "from", "delivers to"))
+    facts = _receiver(settings)
+    networks = ", ".join(settings.allow_from) or "everybody"
+    door.add_row(
+        settings.listen, str(facts["tls"]), ", ".join(settings.domains), networks, ", ".join(settings.deliver)
+    )
+    return door
 
 
 def _destination_cells(settings: DestinationSettings) -> list[str]:

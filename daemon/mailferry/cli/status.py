@@ -196,7 +196,8 @@ def _overall(document: Document) -> str:
     unasked = [node for node in document["etrn"] if not node["well"]]
     said.append(f"{counted(len(unasked), 'ETRN node')} not well" if unasked else "")
     deferred, rejected = (
-        sum(drop[key] for drop in document["maildrops"]) for key in ("deferred", "rejected")
+        sum(each[key] for each in (*document["maildrops"], document["received"]))
+        for key in ("deferred", "rejected")
     )
     standing = ((deferred, "deferred"), (rejected, "rejected"), (document["quarantined"], "in quarantine"))
     for number, word in standing:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mailferry.config import MaildirDestinationSettings, Settings
+from mailferry.config import MaildirDestinationSettings, ReceiverSettings, Settings
 from mailferry.config.models import MaildropSettings, SmtpDestinationSettings, SmtpLinkSettings
 from mailferry.config.network_kinds import is_loopback
 from mailferry.errors import TlsError
@@ -20,6 +20,7 @@ def warnings_of(settings: Settings) -> list[str]:
         *_about_maildrops(settings),
         *_about_destinations(settings),
         *_about_etrn(settings),
+        *_about_receiver(settings.receiver),
         *_about_daemon(settings),
     ]
 
@@ -65,16 +66,22 @@ def _about_maildrops(settings: Settings) -> Iterator[str]:
             )
         if maildrop.enabled:
             yield from _about_certificate(f"maildrop.{name}", maildrop)
-    if not any(maildrop.enabled for maildrop in settings.maildrop.values()):
+    others = bool(settings.receiver.listen) or any(etrn.enabled for etrn in settings.etrn.values())
+    if not others and not any(maildrop.enabled for maildrop in settings.maildrop.values()):
         yield "maildrop: none is enabled, so nothing is polled"
 
 
 def _about_certificate(key: str, link: MaildropSettings | SmtpLinkSettings) -> Iterator[str]:
+    if link.tls_certificate is not None and link.tls == "none":
+        yield f'{key}.tls_certificate: not shown, as tls = "none"'
+    yield from _about_own(key, link)
+
+
+def _about_own(key: str, link: MaildropSettings | SmtpLinkSettings | ReceiverSettings) -> Iterator[str]:
+    """Look at a certificate of our own and at its key."""
     if link.tls_certificate is None:
         return
     private = link.tls_key or link.tls_certificate
-    if link.tls == "none":
-        yield f'{key}.tls_certificate: not shown, as tls = "none"'
     try:
         own_certificate(link.tls_certificate, link.tls_key)
         if private.stat().st_mode & 0o007:
@@ -106,6 +113,11 @@ def _about_etrn(settings: Settings) -> Iterator[str]:
     for name, etrn in settings.etrn.items():
         if etrn.enabled:
             yield from _about_certificate(f"etrn.{name}", etrn)
+
+
+def _about_receiver(receiver: ReceiverSettings) -> Iterator[str]:
+    if receiver.listen:
+        yield from _about_own("receiver", receiver)
 
 
 def _about_daemon(settings: Settings) -> Iterator[str]:

@@ -187,3 +187,23 @@ def test_servers_that_are_asked_for_mail_are_shown(command, folder) -> None:
         "deliver": [],
     }
     assert off["enabled"] is False
+
+
+def test_a_receiver_is_shown_and_needs_no_maildrop(command, folder) -> None:
+    receiver = {"listen": "127.0.0.1:2525", "domains": ["example.org", ".example.org"], "deliver": ["hop"]}
+    path = folder.write({"receiver": receiver, "destination.hop": folder.smtp(1, recipients="original")})
+    ended = command("check", "-c", path)
+    for words in ("127.0.0.1:2525", "example.org, .example.org", "everybody", "hop"):
+        assert words in ended.out
+    assert (ended.code, "warning" in ended.out) == (0, False)
+    document = json.loads(command("check", "--json", "-c", path).out)
+    assert document["receiver"] == {**receiver, "tls": "none", "allow_from": []}
+
+
+def test_a_receivers_certificate_that_cannot_be_used_is_told(command, folder) -> None:
+    folder.secret.write_text("no certificate")
+    receiver = {
+        "listen": "127.0.0.1:2525", "domains": ["example.org"], "deliver": ["hop"], "tls_certificate": folder.secret,
+    }  # fmt: skip
+    ended = command("check", "-c", folder.write({"receiver": receiver, "destination.hop": folder.smtp(1)}))
+    assert f"warning: receiver.tls_certificate: {folder.secret} cannot be used" in ended.out

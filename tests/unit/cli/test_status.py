@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from mailferry.cli.exit_codes import ExitCode
 from mailferry.model import (
+    RECEIVER,
     MaildropName,
     MessageId,
     MessageRecord,
@@ -132,3 +134,16 @@ def test_without_a_ledger_it_says_what_to_do(command, config: Path) -> None:
     ended = command("status", "-c", config)
     assert (ended.code, ended.out) == (ExitCode.STORE, "")
     assert "no ledger yet: start the daemon once" in ended.err
+
+
+def test_received_mail_that_is_not_at_its_goal_is_told(command, config: Path, remember) -> None:
+    now = time.time()
+    received = [
+        replace(message(number, state), maildrop=RECEIVER)
+        for number, state in enumerate((MessageState.DEFERRED, MessageState.GONE, MessageState.REJECTED))
+    ]
+    remember([drop(last_success_at=now), hop(last_success_at=now), *received])
+    ended = command("status", "-c", config)
+    assert ended.out.endswith("All is well with 1 maildrop; 1 message deferred; 1 message rejected.\n")
+    document = json.loads(command("status", "--json", "-c", config).out)
+    assert document["received"] == {"deferred": 1, "rejected": 1}
