@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +20,19 @@ SOURCE_ROOT = Path(__file__).resolve().parents[2] / "daemon"
 class DaemonProcess:
     """`mailferry run` (or another command) with its JSON log lines as `events`."""
 
-    def __init__(self, config: Path, *arguments: str, command: str = "run") -> None:
+    def __init__(
+        self,
+        config: Path,
+        *arguments: str,
+        command: str = "run",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; `environ` comes on top of the caller's own environment."""
         self.events: list[dict[str, Any]] = []  # Any: whatever JSON holds
         self.raw: list[str] = []
         # Any MAILFERRY_ variable of ours would be a setting of the program's.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILFERRY_")}
-        environment |= {"PYTHONPATH": str(SOURCE_ROOT), "PYTHONUNBUFFERED": "1"}
+        environment |= {"PYTHONPATH": str(SOURCE_ROOT), "PYTHONUNBUFFERED": "1", **(environ or {})}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mailferry", command, "-c", str(config), *arguments],
             stdin=subprocess.DEVNULL,
