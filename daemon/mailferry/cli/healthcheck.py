@@ -1,6 +1,6 @@
 """`mailferry healthcheck`: does the daemon on this machine live? For containers, which have no curl.
 
-It asks the HTTP port, or the control socket where HTTP is off. Where they lie the
+It asks the HTTP port or socket, or the control socket where HTTP is off. Where they lie the
 configuration says, as far as it can be read: one that is wrong by now must not make a daemon
 look dead that runs well with the one before it.
 """
@@ -56,6 +56,8 @@ def _where(config: Path | None, timeout: float, path: str) -> tuple[http.client.
     host, port = places.http.host, places.http.port
     if host is not None and port is not None:
         return http.client.HTTPConnection(_ANYWHERE.get(host, host), port, timeout=timeout), path
+    if places.http.socket is not None:
+        return _UnixConnection(places.http.socket, timeout), path
     control = places.daemon.control_socket or places.daemon.state_dir / _SOCKET_NAME
     return _UnixConnection(control, timeout), _CONTROL_PATH
 
@@ -83,7 +85,7 @@ def _trouble(body: bytes) -> str:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over the control socket."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)

@@ -52,6 +52,9 @@ def prepare(data: Mapping[str, Any], *, check_secrets: bool = True) -> Tables:
         for section in NAMED_SECTIONS:
             for table in _named(tables, section):
                 _refuse_absent_secrets(table)
+        http = tables.get("http")
+        if isinstance(http, dict) and http.get("listen") != "":
+            _refuse_absent_secrets(http)
     return tables
 
 

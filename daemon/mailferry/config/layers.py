@@ -22,6 +22,7 @@ from mailferry.config.kinds import EnvText, Refused, kind_of
 from mailferry.config.models import (
     DaemonSettings,
     EtrnSettings,
+    HttpSettings,
     LmtpDestinationSettings,
     MaildirDestinationSettings,
     MaildropSettings,
@@ -39,6 +40,7 @@ _FIELDS: dict[str, FieldInfo] = {
     name: field
     for model in (
         DaemonSettings,
+        HttpSettings,
         MaildropSettings,
         SmtpDestinationSettings,
         LmtpDestinationSettings,

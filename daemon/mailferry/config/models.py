@@ -33,8 +33,18 @@ from mailferry.config.kinds import (
     seconds,
 )
 from mailferry.config.maildrop import MaildropDefaults, MaildropSettings
-from mailferry.config.network_kinds import EhloName, ListenAddress, MailAddress, TableName, split_listen
+from mailferry.config.network_kinds import (
+    EhloName,
+    HttpHosts,
+    HttpListen,
+    MailAddress,
+    TableName,
+    is_loopback,
+    split_listen,
+    unix_path,
+)
 from mailferry.config.receiver import ReceiverSettings
+from mailferry.config.secrets import Secret
 
 __all__ = [
     "DaemonSettings",
@@ -55,6 +65,7 @@ __all__ = [
 
 LogFormat = Literal["auto", "console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+ShowMessages = Literal["auto", "always", "login", "never"]
 
 DEFAULT_STATE_DIR = Path("/var/lib/mailferry")
 
@@ -127,11 +138,31 @@ class DaemonSettings(Table):
 
 
 class HttpSettings(Table):
-    """Metrics, health and status over HTTP."""
+    """Metrics, health and the status page over HTTP."""
 
-    listen: ListenAddress = Field(
+    listen: HttpListen = Field(
         "127.0.0.1:9465",
-        description='Address and port to serve on; "" switches it off. There is no login: keep it on loopback.',
+        description='Address and port, or socket, to serve on; "" switches it off. Reading needs no login: keep it on loopback.',
+    )
+    page: Flag = Field(
+        True, description="Whether there is a status page; metrics and health are there anyway."
+    )
+    token: Secret | None = Field(
+        None,
+        description="Where the password of the status page lies, at least 16 characters; unset: it only shows, and nobody can log in.",
+    )
+    allow_cleartext: Flag = Field(
+        False,
+        validate_default=True,
+        description="Permission in words for `token` on an address other than loopback: HTTP is not encrypted.",
+    )
+    messages: Annotated[ShowMessages, choice(ShowMessages)] = Field(
+        "auto",
+        description="Who sees senders and subjects on the page: everybody, who has logged in, or nobody; auto: everybody on loopback or a socket, else who has logged in.",
+    )
+    hosts: HttpHosts = Field(
+        (),
+        description="Names under which the page may be asked for, such as that of a proxy; on loopback its own names are always allowed and no others, on other addresses any while this is empty.",
     )
     metrics_per_maildrop: Flag = Field(
         True,
@@ -140,15 +171,51 @@ class HttpSettings(Table):
 
     @property
     def host(self) -> str | None:
-        """The address without brackets, None when HTTP is off."""
+        """The address without brackets, None when HTTP is off or on a socket."""
         where = split_listen(self.listen)
         return where[0] if where else None
 
     @property
     def port(self) -> int | None:
-        """The port, None when HTTP is off; 0 lets the system choose."""
+        """The port, None when HTTP is off or on a socket; 0 lets the system choose."""
         where = split_listen(self.listen)
         return where[1] if where else None
+
+    @property
+    def socket(self) -> Path | None:
+        """The path of the Unix socket, None when HTTP is off or on an address."""
+        return unix_path(self.listen)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        return self.host is None or is_loopback(self.host)
+
+    @property
+    def messages_shown(self) -> Literal["always", "login", "never"]:
+        """Who sees messages, with `auto` resolved."""
+        if self.messages == "auto":
+            return "always" if self.is_local else "login"
+        return self.messages
+
+    @field_validator("allow_cleartext")
+    @classmethod
+    def _cleartext_in_words(cls, allowed: bool, info: ValidationInfo) -> bool:
+        where = split_listen(info.data.get("listen", ""))
+        reachable = where is not None and not is_loopback(where[0])
+        if info.data.get("token") is not None and reachable and not allowed:
+            raise ValueError(
+                "must be true for a token on an address that others can reach, because it would travel "
+                "unencrypted; better listen on loopback or a socket, behind a proxy with TLS"
+            )
+        return allowed
+
+    @field_validator("messages")
+    @classmethod
+    def _login_needs_a_token(cls, shown: str, info: ValidationInfo) -> str:
+        if shown == "login" and "token" in info.data and info.data["token"] is None:
+            raise ValueError('"login" needs token beside it')
+        return shown
 
 
 class NoticeSettings(Table):
@@ -191,7 +258,7 @@ class Settings(BaseSettings):
     """Whether secrets must be there when the settings are made."""
 
     daemon: DaemonSettings = Field(DaemonSettings(), description="The daemon as a whole.")
-    http: HttpSettings = Field(HttpSettings(), description="Metrics, health and status over HTTP.")
+    http: HttpSettings = Field(HttpSettings(), description="Metrics, health and the status page over HTTP.")
     notice: NoticeSettings = Field(
         NoticeSettings(), description="A summary by mail for the operator: what needs a person."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import json
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -210,6 +211,7 @@ def _host_and_port(value: object) -> str:
         raise ValueError(f'must be a host and a port such as "mx.example.org:25"; the host {error}') from None
 
 
+_UNIX = "unix:"
 _LISTEN_HELP = 'must be an address and a port such as "127.0.0.1:9465" or "[::1]:9465", or "" for off'
 
 
@@ -229,9 +231,55 @@ def parse_listen(value: object) -> str:
 
 
 def split_listen(listen: str) -> tuple[str, int] | None:
-    """Return address without brackets and port; None when it is off."""
+    """Return address without brackets and port; None for a socket, or when it is off."""
+    if not listen or listen.startswith(_UNIX):
+        return None
     host, _, port = listen.rpartition(":")
-    return (host.strip("[]"), int(port)) if listen else None
+    return host.strip("[]"), int(port)
+
+
+_HTTP_HELP = (
+    'must be an address and a port such as "127.0.0.1:9465" or "[::1]:9465", '
+    'a socket such as "unix:/run/mailferry/http.sock", or "" for off'
+)
+
+
+def parse_http_listen(value: object) -> str:
+    """Return `address:port` of this machine, `unix:` with an absolute path, or "" for off."""
+    if isinstance(value, str) and value.startswith(_UNIX):
+        if (
+            not value.isprintable()
+            or not Path(value.removeprefix(_UNIX)).is_absolute()
+            or value.endswith("/")
+        ):
+            raise ValueError('must be "unix:" and the absolute path of a socket')
+        if len(os.fsencode(value.removeprefix(_UNIX))) > _LONGEST_SOCKET_OCTETS:
+            raise ValueError(f"must not name a socket with more than {_LONGEST_SOCKET_OCTETS} octets")
+        return str(value)
+    try:
+        return parse_listen(value)
+    except ValueError:
+        raise ValueError(_HTTP_HELP) from None
+
+
+_LONGEST_SOCKET_OCTETS = 107
+"""sun_path of unix(7) has 108, and a zero at the end."""
+
+
+def unix_path(listen: str) -> Path | None:
+    """Return the path of a socket; None for an address, or for off."""
+    return Path(listen.removeprefix(_UNIX)) if listen.startswith(_UNIX) else None
+
+
+def _http_host(value: object) -> str:
+    text = plain_text(value, "a host name")
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if is_ip_address(bare):
+        return str(ipaddress.ip_address(bare))
+    try:
+        return _host_name(text).lower().rstrip(".")
+    except ValueError:
+        raise ValueError('must be a name such as "mail.example.org", without a port') from None
 
 
 def _etrn_node(value: object) -> str:
@@ -319,6 +367,10 @@ Networks = Annotated[tuple[str, ...], list_of(_network, "list of networks", _str
 Domains = Annotated[tuple[str, ...], list_of(_domain_pattern, "list of domains", _string)]
 HostAndPort = Annotated[str, Kind("`host:port`", _host_and_port, _string)]
 ListenAddress = Annotated[str, Kind('`"address:port"` or `""`', parse_listen, {"type": "string"})]
+HttpListen = Annotated[
+    str, Kind('`"address:port"`, `"unix:/path"` or `""`', parse_http_listen, {"type": "string"})
+]
+HttpHosts = Annotated[tuple[str, ...], list_of(_http_host, "list of host names", _string)]
 Addresses = Annotated[tuple[str, ...], _addresses]
 MailAddress = Annotated[str, Kind("mail address", parse_address, _string)]
 EtrnNodes = Annotated[tuple[str, ...], list_of(_etrn_node, "list of ETRN nodes", _string)]

@@ -26,7 +26,9 @@ class ReceiverSettings(Table):
     max_size: Annotated[int, octets(1 << 10, 1 << 32)] = Field(
         50 << 20, description="Largest message to take, told in EHLO (RFC 1870)."
     )
-    max_sessions: Annotated[int, count(1, 1000)] = Field(20, description="Sessions at once, at most.")
+    max_sessions: Annotated[int, count(1, 1000)] = Field(
+        20, description="Sessions at once, at most; one address may have half of them."
+    )
     messages_per_minute: Annotated[int, count(1, 100_000)] = Field(
         600,
         description="Messages from one address per minute, at most; what is above is asked to come later.",
