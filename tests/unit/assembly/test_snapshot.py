@@ -103,7 +103,7 @@ async def test_it_knows_what_no_ledger_can(settings: Settings) -> None:
 
 @timeless
 async def test_how_a_route_stands_is_read_from_the_route(settings: Settings) -> None:
-    daemon = Daemon(settings, "u1", "u2")
+    daemon = Daemon(settings, "u1")
     daemon.rig.to["office"].script[b"u1"] = [DeliveryReport(Deferred(Scope.NEXT_HOP, "421 busy"))]
     await daemon.poll()
     document, _, office = daemon.look()
