@@ -63,7 +63,7 @@ class Daemon:
         self.rig = rig = Rig(*map(mail, uidls))
         self.holds = Holds(rig.events.append, rig.clock)
         self.traces = TraceSwitchboard(rig.events.append, rig.clock)
-                route = Route(rig.to["office"], rig.events.append, rig.clock, lambda: 0.5)
+        route = Route(rig.to["office"], rig.events.append, rig.clock, lambda: 0.5)
         around = replace(rig.around, held=self.holds.is_held, destinations={route.name: route})
         routes = RouteStandings({route.name: route})
         self.alice = Turns(Maildrop(rig.policy, rig.maildrop), around, SessionCaps(5, 5), routes, None)
