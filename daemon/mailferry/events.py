@@ -21,6 +21,8 @@ class Event:
 
     name: ClassVar[str] = ""
     level: ClassVar[Level] = "info"
+    alike: ClassVar[tuple[str, ...]] = ()
+    """Fields by which two of a class are the same trouble: the log tells the first and counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ class PollFailed(Event):
 
     name: ClassVar[str] = "poll.failed"
     level: ClassVar[Level] = "warning"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop", "result", "error")
     maildrop: str
     poll_id: str
     result: str
@@ -164,6 +167,7 @@ class MaildropAuthRejected(Event):
 
     name: ClassVar[str] = "maildrop.auth_rejected"
     level: ClassVar[Level] = "error"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop", "error")
     maildrop: str
     error: str
     failures: int
@@ -175,6 +179,7 @@ class MaildropFaultReported(Event):
 
     name: ClassVar[str] = "maildrop.fault_reported"
     level: ClassVar[Level] = "error"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop", "error")
     maildrop: str
     error: str
     failures: int
@@ -195,6 +200,7 @@ class QuitUnconfirmed(Event):
 
     name: ClassVar[str] = "maildrop.quit_unconfirmed"
     level: ClassVar[Level] = "warning"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop",)
     maildrop: str
     poll_id: str
     pending: int
@@ -249,6 +255,7 @@ class MessageDeferred(MessageEvent):
 
     name: ClassVar[str] = "message.deferred"
     level: ClassVar[Level] = "warning"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop", "destination", "reason")
     destination: str
     attempt: int
     reason: str
@@ -294,6 +301,7 @@ class QuarantineFailed(Event):
 
     name: ClassVar[str] = "quarantine.failed"
     level: ClassVar[Level] = "error"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop", "error")
     maildrop: str
     poll_id: str
     uidl: str
@@ -306,6 +314,7 @@ class MessageFetchFailed(Event):
 
     name: ClassVar[str] = "message.fetch_failed"
     level: ClassVar[Level] = "warning"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop", "reason")
     maildrop: str
     poll_id: str
     uidl: str
@@ -320,6 +329,7 @@ class MessageSkipped(Event):
 
     name: ClassVar[str] = "message.skipped"
     level: ClassVar[Level] = "warning"
+    alike: ClassVar[tuple[str, ...]] = ("maildrop", "uidl", "reason")
     maildrop: str
     poll_id: str
     uidl: str
@@ -369,6 +379,7 @@ class RouteProbeFailed(Event):
     """A paused next hop was tried with one message and still takes none; the pause goes on until `not_before`."""
 
     name: ClassVar[str] = "route.probe_failed"
+    alike: ClassVar[tuple[str, ...]] = ("destination", "reason")
     destination: str
     reason: str
     failures: int
@@ -381,6 +392,7 @@ class RouteAuthRejected(Event):
 
     name: ClassVar[str] = "route.auth_rejected"
     level: ClassVar[Level] = "error"
+    alike: ClassVar[tuple[str, ...]] = ("destination", "error")
     destination: str
     error: str
     failures: int
@@ -681,6 +693,7 @@ class LedgerCopyFailed(Event):
 
     name: ClassVar[str] = "ledger.copy_failed"
     level: ClassVar[Level] = "warning"
+    alike: ClassVar[tuple[str, ...]] = ("error",)
     error: str
 
 
@@ -710,6 +723,7 @@ class NoticeFailed(Event):
 
     name: ClassVar[str] = "notice.failed"
     level: ClassVar[Level] = "warning"
+    alike: ClassVar[tuple[str, ...]] = ("error",)
     recipient: str
     error: str
 
@@ -720,6 +734,7 @@ class LedgerFailed(Event):
 
     name: ClassVar[str] = "ledger.failed"
     level: ClassVar[Level] = "error"
+    alike: ClassVar[tuple[str, ...]] = ("error",)
     error: str
 
 
@@ -731,6 +746,22 @@ class LedgerCommitted(Event):
     level: ClassVar[Level] = "debug"
     records: int
     duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventRepeated(Event):
+    """A trouble that had been told in full came again, `times` since `since_at`; the numbers in its words may differ."""
+
+    name: ClassVar[str] = "event.repeated"
+    level: ClassVar[Level] = "warning"
+    of: str
+    """The event's name."""
+    times: int
+    since_at: float
+    maildrop: str
+    destination: str
+    reason: str
+    """As the last of them said it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from mailferry.events import Event, WireTraced
 from mailferry.telemetry.logging import LEVELS
 from mailferry.telemetry.rendering import iso_time
+from mailferry.telemetry.repetition import Repetition
 
 SECONDS_DIGITS = 6
 
@@ -35,6 +36,7 @@ class EventLog:
         self._write: dict[str, Callable[..., Any]] = {}
         self._always: dict[type[Event], Callable[..., Any]] = {}
         self._shapes: dict[type[Event], _Shape] = {}
+        self._repetition = Repetition()
         self.log_with(logger, dialogue)
 
     def log_with(self, logger: FilteringBoundLogger, dialogue: FilteringBoundLogger | None = None) -> None:
@@ -45,7 +47,14 @@ class EventLog:
         self._always = {} if dialogue is None else {WireTraced: getattr(dialogue, WireTraced.level)}
 
     def __call__(self, event: Event) -> None:
-        """Log the event, if its level is wanted."""
+        """Log the event, if its level is wanted and it is not one of many alike."""
+        if "debug" in self._write:
+            self._log(event)
+            return
+        for each in self._repetition.sift(event):
+            self._log(each)
+
+    def _log(self, event: Event) -> None:
         kind = type(event)
         write = self._write.get(event.level) or self._always.get(kind)
         if write is None:

@@ -25,6 +25,7 @@ from mailferry.telemetry.rendering import (
     exception_as_lines,
     stamp,
 )
+from mailferry.telemetry.repetition import RepeatedRecords
 
 LogFormat = Literal["auto", "console", "json"]
 
@@ -128,6 +129,7 @@ class _LibraryHandler(logging.StreamHandler[TextIO]):
 def _adopt_libraries(processors: list[Processor], threshold: int, stream: TextIO) -> None:
     handler = _LibraryHandler(stream)
     handler.setLevel(threshold)
+    handler.addFilter(RepeatedRecords())
     handler.setFormatter(ProcessorFormatter(processors=processors, foreign_pre_chain=[_as_event]))
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _LibraryHandler)]:
@@ -140,6 +142,9 @@ def _as_event(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Ev
     """Give a library's record our shape: a fixed event name, its words in a field."""
     record: logging.LogRecord = event_dict["_record"]
     line: EventDict = {"event": "python.logged", "logger": record.name, "message": event_dict["event"]}
+    held_back = getattr(record, "held_back", 0)
+    if held_back:
+        line["held_back"] = held_back
     if "exc_info" in event_dict:
         line["exc_info"] = event_dict["exc_info"]
     return line

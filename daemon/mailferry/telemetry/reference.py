@@ -36,8 +36,16 @@ terminal the same fields are printed as `key=value`, empty ones left out; lines 
 as a dialogue.
 
 What libraries report through Python's own logging, at `warning` and above,
-comes as the event `python.logged` with the fields `logger` and `message`. A
+comes as the event `python.logged` with the fields `logger` and `message`, and
+`held_back`, the number of the same that came within ten minutes and were not
+logged. A
 traceback is in the field `exception` and never holds local variables.
+
+A trouble that goes on is told once in full, and what is the same within the next ten
+minutes is counted: `event.repeated` tells how often. Events of this kind have a note
+below that says which fields make two the same; digits in them do not count. What is
+about a single message that needs a person (`message.rejected`, `message.in_doubt`,
+`message.quarantined`) is always told, and with `log_level = "debug"` everything is.
 
 | Event | Level | Meaning |
 |---|---|---|
@@ -72,6 +80,9 @@ def _summary(kind: type[Event]) -> str:
 
 def _section(kind: type[Event], notes: dict[tuple[str, str], str]) -> str:
     lines = [f"## {kind.name}", "", f"{kind.level}: {inspect.getdoc(kind)}"]
+    if kind.alike:
+        names = ", ".join(f"`{name}`" for name in kind.alike)
+        lines += ["", f"Told once in ten minutes for the same {names}."]
     if fields(kind):
         lines += ["", "| Field | Type | Note |", "|---|---|---|"]
     for field in fields(kind):

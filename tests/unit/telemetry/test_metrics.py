@@ -25,7 +25,7 @@ UNCOUNTED = {
     "maildrop.expiry_short",  # a word for a person, not a rate
     "daemon.started", "daemon.stopping", "daemon.stopped", "poll.started", "poll.failed", "maildrop.recovered",
     "etrn.delayed", "etrn.refused", "etrn.recovered", "etrn.postponed", "etrn.failed", "etrn.unusable", "etrn.resumed",
-    "maildrop.fault_reported", "route.probe_failed", "ledger.recovered", "wire.traced",
+    "maildrop.fault_reported", "route.probe_failed", "ledger.recovered", "wire.traced", "event.repeated",
     "trace.started", "trace.ended", "control.used", "control.unavailable",
     "config.reloaded", "config.unchanged", "config.problem_found", "config.reload_failed", "config.restart_needed",
     "schedule.stuck", "receiver.started", "receiver.stopped", "etrn.mail_taken",
