@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -189,6 +191,30 @@ async def test_what_is_sent_behind_starttls_in_clear_is_not_carried_out(
     async with relay.running():
         assert await talk(relay, inject) == (421).to_bytes(2, "big")
     assert hop.accepted == []
+
+
+async def test_broken_handshakes_and_links_leave_nothing_behind(
+    relay: Relay, authority: LocalAuthority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = authority.good().write(tmp_path)
+    receive(relay, tls_certificate=certificate, tls_key=key)
+
+    def hang_up(client: smtplib.SMTP, *lines: str) -> None:
+        client.ehlo("client.example.net")
+        client.send("".join(f"{line}\r\n" for line in lines))
+        client.getreply()
+        client.send(b"\x16\x03nonsense that is no handshake, and no message either\r\n")
+        assert client.sock is not None
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+
+    async with relay.running():
+        await talk(relay, lambda client: hang_up(client, "STARTTLS"))
+        await talk(relay, lambda client: hang_up(client, "MAIL FROM:<>", "RCPT TO:<u@example.org>", "DATA"))
+        assert await send(relay) == 250
+    assert len(relay.told(ReceiverMessageReceived)) == 1
+    assert [event.clean for event in relay.told(ReceiverStopped)] == [True]
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    assert "python.logged" not in relay.log.getvalue()
 
 
 async def test_at_the_end_a_message_under_way_is_finished_and_answered(

@@ -24,10 +24,12 @@ class TakenContent:
         octets: how many came, unstuffed, those that were let go included.
     """
 
-    def __init__(self, spool: Spool, max_size_octets: int) -> None:
+    def __init__(self, spool: Spool, max_size_octets: int, hold_octets: int) -> None:
+        """Take where files lie, how much is taken, and how much of it may be in memory."""
         self.octets = 0
         self._spool = spool
         self._max_octets = max_size_octets
+        self._hold_octets = min(hold_octets, spool.threshold_octets)
         self._held = bytearray()
         self._file: SpoolFile | None = None
 
@@ -52,7 +54,7 @@ class TakenContent:
             self.discard()
         elif self._file is not None:
             self._file.write(octets)
-        elif self.octets <= self._spool.threshold_octets:
+        elif self.octets <= self._hold_octets:
             self._held += octets
         else:
             self._file = self._spool.new_file()

@@ -267,7 +267,10 @@ class SmtpLink(SMTP):
         super()._reset_timeout(duration or min(self._house.limits.idle_seconds, max(left, 1.0)))
 
     def _timeout_cb(self) -> None:
-        """The client was silent for too long."""
+        """The client was silent for too long, or does not take our last word."""
+        if self.tally.farewell:
+            self.drop()
+            return
         self._house.refused(self, Refusal.SILENT, "421")
         self._farewell("421 4.4.2 You were silent for too long")
 

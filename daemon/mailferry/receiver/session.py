@@ -32,6 +32,9 @@ _bugs = logging.getLogger("mailferry.bugs")
 
 _TOO_LARGE = "552 5.3.4 The message is larger than SIZE allows"
 
+_NAME_CHARACTERS = 255
+"""RFC 5321 s.4.5.3.1.2; what is beyond, of the name that a client gives itself, is nobody's."""
+
 
 @dataclass(slots=True)
 class _Transaction:
@@ -197,7 +200,7 @@ class SmtpSession(SmtpLink):
             return "452 4.3.1 No memory for a message now"
         try:
             await self.push("354 Go on; end with a line that is a single dot")
-            content = await self._take_content()
+            content = await self._take_content(share)
         except BaseException:
             self._house.give_back(share)
             raise
@@ -207,11 +210,14 @@ class SmtpSession(SmtpLink):
             return content
         return await self._deliver(transaction, content, share)
 
-    async def _take_content(self) -> Content | str:
-        """Return the content, or the refusal that its end is answered with."""
+    async def _take_content(self, share: int) -> Content | str:
+        """Return the content, or the refusal that its end is answered with.
+
+        No more of it is in memory than was reserved, whatever SIZE had declared.
+        """
         assert self._commands is not None
         limits, commands = self._house.limits, self._commands
-        taken = TakenContent(self._house.spool, limits.max_size_octets)
+        taken = TakenContent(self._house.spool, limits.max_size_octets, share)
         body = taken.body_from(commands.received)
         began = self._now()
         try:
@@ -231,7 +237,7 @@ class SmtpSession(SmtpLink):
             envelope_sender=transaction.mail.sender,
             envelope_recipients=tuple(transaction.recipients),
             content=content,
-            received_from=f"{self.conversation().host_name} ([{self.client_address}])",
+            received_from=f"{_readable(self.conversation().host_name)} ([{self.client_address}])",
             received_with=self._protocol_name(transaction.mail),
             destinations=self.service.destinations,
             session_id=self.session_id,
@@ -270,6 +276,10 @@ class SmtpSession(SmtpLink):
         await self.push(reply)
         if self._stopping:
             self._farewell("421 4.3.2 This service is closing for now")
+
+
+def _readable(name: str | None) -> str:
+    return "".join(each if "!" <= each <= "~" else "?" for each in (name or "")[:_NAME_CHARACTERS])
 
 
 def _verdict(taken: TakenContent) -> Content | str:

@@ -81,6 +81,7 @@ class ReceiverSessions:
         self._shared = shared or SharedLimits()
         self._tls = tls
         self._open: dict[SmtpLink, str] = {}
+        """Sessions, and the client that each counts for; empty where it counts for none."""
         self._handed_on: set[asyncio.Task[SmtpReply]] = set()
         self._memory_octets = 0
         self._stopping = False
@@ -160,17 +161,21 @@ class ReceiverSessions:
 
     def admit(self, session: SmtpLink) -> str:
         """Return why a session cannot be, as a reply; empty when it can."""
-        client = client_of(session.client_address)
-        others = Counter(self._open.values())
-        self._open[session] = client if session.service.guarded else ""
+        refusal = self._why_not(session)
+        counts = session.service.guarded and not refusal
+        self._open[session] = client_of(session.client_address) if counts else ""
+        return refusal
+
+    def _why_not(self, session: SmtpLink) -> str:
         if self._stopping:
             return "421 4.3.2 This service is closing for now"
         if not session.service.guarded:
             return ""
         if not is_within(session.client_address, session.service.networks):
             return "554 5.7.1 No mail is taken from your address"
-        guarded = sum(others.values()) - others[""]
-        if guarded >= self._shared.max_sessions or others[client] >= (self._shared.max_sessions + 1) // 2:
+        clients = Counter(filter(None, self._open.values()))
+        half = (self._shared.max_sessions + 1) // 2
+        if clients.total() >= self._shared.max_sessions or clients[client_of(session.client_address)] >= half:
             return "421 4.7.0 Too many sessions"
         return ""
 

@@ -361,6 +361,24 @@ async def test_unknown_words_do_not_keep_a_session(post: LazyPost) -> None:
 
 
 @timeless
+async def test_a_client_that_does_not_take_the_last_word_is_dropped(post: LazyPost) -> None:
+    client = await (await post.client()).greet()
+    client.session.pause_writing()  # as the transport does when the client reads nothing
+    client.session.data_received(b"GET / HTTP/1.1\r\n")
+    await settle()
+    assert not client.closed
+    await asyncio.sleep(301)
+    assert client.closed
+
+
+@timeless
+async def test_what_a_client_calls_itself_is_made_readable(post: LazyPost) -> None:
+    client = await post.client()
+    await client.say(b"EHLO \xff\x1b[2J x ([198.51.100.1])", *ENVELOPE, *MESSAGE)
+    assert post.mails[0].received_from == "??[2J?x?([198.51.100.1]) ([192.0.2.7])"
+
+
+@timeless
 async def test_a_session_does_not_last_for_ever(post: LazyPost) -> None:
     client = await (await post.set(max_commands=10_000).client()).greet()
     for _ in range(40):
@@ -395,6 +413,14 @@ async def test_memory_is_taken_before_the_content_and_given_back(post: LazyPost)
     second.session.drop()
     await settle()
     assert post.budget.in_use_octets == 0
+
+
+@timeless
+async def test_a_size_that_is_not_true_takes_no_memory_that_was_not_reserved(post: LazyPost) -> None:
+    client = await (await post.client()).greet()
+    await client.say("MAIL FROM:<> SIZE=10", *ENVELOPE[1:])
+    assert await client.codes(*MESSAGE) == ["250"]
+    assert not isinstance(post.mails[0].content, bytes), "the octets beyond ten lie in a file"
 
 
 @timeless
