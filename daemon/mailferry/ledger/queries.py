@@ -20,6 +20,7 @@ from mailferry.ledger.schema import (
     RECEIVED,
     STANDING_FIELDS,
 )
+from mailferry.message.received import message_number
 from mailferry.model import (
     DeliveryRecord,
     KnownMessage,
@@ -49,7 +50,8 @@ class HistoryFilter:
     Attributes:
         maildrop: the maildrop's name.
         text: occurs in sender, recipient, subject, UIDL or a receipt; upper and
-            lower case are alike (not in a UIDL, whose octets are opaque).
+            lower case are alike (not in a UIDL, whose octets are opaque). Or it is the
+            whole number of a message, as its Received field has it.
         state: where the message stands.
         since: changed at or after this time, in seconds since the epoch.
         limit: the most messages to return, newest change first.
@@ -88,7 +90,7 @@ def received_messages(
 def history(connection: Connection, wanted: HistoryFilter) -> list[KnownMessage]:
     """Return messages that fit, the one that changed last first."""
     newest = (MESSAGE.c.updated_at.desc(), MESSAGE.c.message_id.desc())
-    statement = select(*MESSAGE_FIELDS).where(*_conditions(connection, wanted)).order_by(*newest)
+    statement = select(*MESSAGE_FIELDS).where(*conditions(connection, wanted)).order_by(*newest)
     rows = connection.execute(statement.limit(max(0, min(wanted.limit, HISTORY_LIMIT)))).all()
     return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
 
@@ -154,7 +156,13 @@ def standings(connection: Connection) -> Standings:
     return {(record.kind, record.name): record for record in records}
 
 
-def _conditions(connection: Connection, wanted: HistoryFilter) -> Iterator[ColumnElement[bool]]:
+def with_deliveries(connection: Connection, rows: Sequence[Any]) -> list[KnownMessage]:
+    """Return the messages of some rows of `MESSAGE_FIELDS`."""
+    return list(_known(rows, _deliveries_of(connection, [row.message_id for row in rows])))
+
+
+def conditions(connection: Connection, wanted: HistoryFilter) -> Iterator[ColumnElement[bool]]:
+    """Yield what a message must fulfil to fit."""
     if wanted.maildrop is not None:
         yield MESSAGE.c.maildrop == wanted.maildrop
     if wanted.state is not None:
@@ -170,7 +178,9 @@ def _mentions(connection: Connection, text: str) -> ColumnElement[bool]:
         DELIVERY.c.message_id == MESSAGE.c.message_id, DELIVERY.c.receipt.icontains(text, autoescape=True)
     )
     columns = (MESSAGE.c.sender, MESSAGE.c.recipient, MESSAGE.c.subject)
+    number = message_number(text.strip())
     return or_(
+        *(() if number is None else (MESSAGE.c.message_id == number,)),
         *(column.icontains(text, autoescape=True) for column in columns),
         # RFC 1939 s.7: 0x21 to 0x7E, so the text's octets are the UIDL's.
         octets_contain(connection, MESSAGE.c.uidl, text.encode("utf-8", "replace")),

@@ -86,15 +86,25 @@ def _is_there(database: Path) -> bool:
         ) from error
 
 
+def existing_database(url: str) -> Path:
+    """Return the file that a URL names.
+
+    Raises:
+        StoreError: it is not there.
+    """
+    database = database_path(url).absolute()
+    if not _is_there(database):
+        raise StoreError(f"{database}: no ledger yet: start the daemon once, or look at [daemon] state_dir")
+    return database
+
+
 def open_reader(url: str) -> LedgerReader:
     """Return the ledger that a URL names, for reading only; the caller closes it.
 
     Raises:
         StoreError: it is not there, not readable, or not of this version.
     """
-    database = database_path(url).absolute()
-    if not _is_there(database):
-        raise StoreError(f"{database}: no ledger yet: start the daemon once, or look at [daemon] state_dir")
+    database = existing_database(url)
     engine = connect(database, read_only=True)
     try:
         return LedgerReader(engine, database)

@@ -38,6 +38,9 @@ GATHER_SECONDS: Final = 0.005
 """How long a patient order waits for others. On the reference machine it took a drain of
 small messages from 700 to 1,200 a second."""
 
+GATHER_ROUNDS: Final = 4
+"""So many times, as long as each brings more: a commit costs as much as ten rows do."""
+
 # A row that the engine cannot take says nothing about the store.
 _ROW_FAULTS: Final = (IntegrityError, DataError, ProgrammingError)
 _STORE_FAULTS: Final = (DBAPIError, sqlite3.Error, OSError, StoreError)
@@ -163,17 +166,28 @@ class SqlWorker:
 
     def _gather(self, first: Order) -> list[Order]:
         """Return the order and those that stand right behind it; a job ends the row."""
-        if not first.urgent:
-            time.sleep(GATHER_SECONDS)
         orders = [first]
+        if first.urgent:
+            self._take_waiting(orders)
+            return orders
+        for _ in range(GATHER_ROUNDS):
+            time.sleep(GATHER_SECONDS)
+            if not self._take_waiting(orders):
+                break
+        return orders
+
+    def _take_waiting(self, orders: list[Order]) -> bool:
+        """Add what waits; True when there was something, and nobody waits for what was met."""
+        before = len(orders)
         with suppress(Empty):
             while len(orders) < BATCH_ORDERS:
                 item = self._queue.get_nowait()
                 if not isinstance(item, Order):
                     self._ahead.append(item)
-                    break
+                    return False
                 orders.append(item)
-        return orders
+        taken = orders[before:]
+        return bool(taken) and len(orders) < BATCH_ORDERS and not any(order.urgent for order in taken)
 
     def _write(self, orders: list[Order]) -> Batch:
         started = time.perf_counter()

@@ -105,3 +105,12 @@ def message_name(number: int) -> str:
         number, digit = divmod(number, 36)
         digits.append(_DIGITS[digit])
     return "".join(reversed(digits)) or "0"
+
+
+_MESSAGE_NAME = re.compile(r"[0-9a-z]{1,13}", re.ASCII)
+
+
+def message_number(name: str) -> int | None:
+    """Return the number that `message_name` has written; None for what is none."""
+    number = int(name, 36) if _MESSAGE_NAME.fullmatch(name) else None
+    return number if number is not None and number < 1 << 63 else None
