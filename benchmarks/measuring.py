@@ -10,17 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contenders.base import Command, output_file
+from benchmarks.contenders.base import Command, RunFailedError, output_file
 from benchmarks.tools import tool
 
 _SAMPLE_SECONDS = 0.05
 _PAGE_KILOBYTES = os.sysconf("SC_PAGE_SIZE") // 1024
 _GRACE_SECONDS = 5.0
 _TAIL_OCTETS = 1500
-
-
-class RunFailedError(Exception):
-    """A contender did not do its work; the text says what it said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contenders.base import Command, Polls, output_file
-from benchmarks.measuring import RunFailedError, Used
+from benchmarks.contenders.base import Command, Polls, RunFailedError, output_file
+from benchmarks.measuring import Used
 
 _STEP_SECONDS = 0.01
 _STOP_SECONDS = 30.0

@@ -13,11 +13,12 @@ from benchmarks.figures import Fate, Spread, spread_of
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run, or why there is none: then only `failure` is set.
+    """One run, or why it does not count: then `failure` is set.
 
     Attributes:
         figure: in the workload's unit.
         whole_seconds: from the start of the first process to the end of the last.
+        processor_seconds: without the start of a daemon.
         peak_kilobytes: of all processes together.
     """
 
@@ -54,9 +55,9 @@ class Line:
     @property
     def flaws(self) -> list[str]:
         """What went wrong with mail or processes, in words."""
-        words = [run.failure for run in self.runs if run.failure]
+        words = sorted({run.failure for run in self.runs if run.failure})
         for name in ("lost", "doubled", "altered", "strange"):
-            count = sum(getattr(run.fate, name) for run in self.good)
+            count = sum(getattr(run.fate, name) for run in self.runs)
             words += [f"{count} {name}"] if count else []
         return words
 

@@ -27,10 +27,16 @@ Digests = Mapping[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of one run; `seconds` is for how long work was done, as far as that can be told."""
+    """What came of one run.
+
+    Attributes:
+        seconds: for how long work was done, as far as that can be told.
+        start_processor_seconds: what is no part of the work: that a daemon started and stopped.
+    """
 
     load: Load
     seconds: float
+    start_processor_seconds: float
     used: Used
     fate: Fate
 
@@ -44,6 +50,7 @@ class Rig:
         self._fresh: dict[tuple[str, Load], tuple[Maildrops, Digests]] = {}
         self._shared: dict[tuple[str, Load], Maildrops] = {}
         self._standing: dict[tuple[str, str], Task] = {}
+        self._starts: dict[str, float] = {}
         self._count = 0
 
     def run(self, workload: Workload, load: Load, trial: Trial, contender: Contender) -> Run:
@@ -80,12 +87,25 @@ class Rig:
 
         job = contender.job(task)
         if job.polls is not None:
+            start = 0.0
             used = run_resident(job.commands[0], task.folder, deliver, job.polls, _LIMIT_SECONDS)
         else:
+            start = self._start_of(contender, task)
             deliver()
             used = run(job.commands, task.folder, _LIMIT_SECONDS)
         seconds = job.working_seconds() if job.working_seconds else used.seconds
-        return Run(task.load, seconds, used, fate_of(expected, self._arrived(task)))
+        return Run(task.load, seconds, start, used, fate_of(expected, self._arrived(task)))
+
+    def _start_of(self, contender: Contender, task: Task) -> float:
+        """Return the processor time of a start and a stop with next to nothing in between, looked at once."""
+        if not contender.resident:
+            return 0.0
+        if contender.program not in self._starts:
+            near = replace(task.workload, goal=Goal.SMTP, far=False, tls=False)
+            empty = self._task(near, Load(1, 0, 0), task.trial, self._make_drops([[]]))
+            used = run(contender.job(empty).commands, empty.folder, _LIMIT_SECONDS)
+            self._starts[contender.program] = used.processor_seconds
+        return self._starts[contender.program]
 
     def _arrived(self, task: Task) -> Sequence[tuple[int, str]]:
         match task.workload.goal:

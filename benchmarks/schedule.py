@@ -18,12 +18,14 @@ class Wish:
     Attributes:
         scale: a factor for every load; with it the slow ones get no smaller part.
         repetitions: of each run; 0 means what the workload says.
+        brief: whether variants of a contender are left out but in the first workload.
     """
 
     workloads: Sequence[str]
     contenders: Sequence[str]
     scale: float = 1.0
     repetitions: int = 0
+    brief: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,10 @@ class Entry:
 
 def entries(workload: Workload, wish: Wish) -> list[Entry]:
     """Return who takes part in a workload, with which load and how often."""
-    return [
-        _entry(workload, name, trial, wish)
-        for name, trial in workload.trials.items()
-        if name in wish.contenders
-    ]
+    names = [name for name in workload.trials if name in wish.contenders]
+    if wish.brief and workload.key != wish.workloads[0]:
+        names = [name for name in names if "-" not in name]
+    return [_entry(workload, name, workload.trials[name], wish) for name in names]
 
 
 def _entry(workload: Workload, name: str, trial: Trial, wish: Wish) -> Entry:

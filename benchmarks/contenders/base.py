@@ -11,6 +11,10 @@ from benchmarks.site import Ends, Site
 from benchmarks.workloads import Load, Trial, Workload
 
 
+class RunFailedError(Exception):
+    """A contender did not do its work; the text says what it said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One run that is about to be.
@@ -93,6 +97,8 @@ class Contender(Protocol):
     name: str
     program: str
     """What must be installed."""
+    resident: bool
+    """Whether it is a daemon, whose start belongs to no poll."""
 
     def prime(self, task: Task, /) -> Job | None:
         """Have a state in which all that is in the maildrops was fetched before; what is returned is run for it."""

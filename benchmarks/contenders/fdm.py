@@ -19,6 +19,7 @@ class Fdm:
     """fdm to SMTP or into a Maildir."""
 
     name = program = "fdm"
+    resident = False
 
     def prime(self, task: Task) -> Job | None:
         """Write its caches: the length of a unique-id and the unique-id."""
@@ -38,7 +39,7 @@ class Fdm:
         lines = [
             f'set lock-file "{lock}"',
             "set parallel-accounts 1",
-            "set queue-high 50",
+            "set queue-high 10",
             "set maximum-size 100M",
         ]
         lines += ["set verify-certificates"] if task.workload.tls else []

@@ -17,6 +17,7 @@ class Fetchmail:
     """fetchmail to SMTP; `lazy` to a sink that acknowledges late, as Postfix does."""
 
     program = "fetchmail"
+    resident = False
 
     def __init__(self, *, lazy: bool = False) -> None:
         self.name = "fetchmail-lazy" if lazy else "fetchmail"

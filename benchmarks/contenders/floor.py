@@ -12,6 +12,7 @@ class Floor:
     """A client that pipelines everything and remembers nothing."""
 
     program = "cc"
+    resident = False
 
     def __init__(self, *, chunking: bool = False, pooled: bool = False) -> None:
         self.name = "floor-bdat" if chunking else "floor-pooled" if pooled else "floor"

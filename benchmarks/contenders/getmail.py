@@ -19,6 +19,7 @@ class Getmail:
     """getmail6."""
 
     name = program = "getmail"
+    resident = False
 
     def prime(self, task: Task) -> Job | None:
         """Write its files of old mail: the unique-id, a zero octet, when it was seen."""

@@ -14,6 +14,7 @@ class Mpop:
     """mpop into a Maildir, or to SMTP by way of `benchmarks/c/mda.c`."""
 
     name = program = "mpop"
+    resident = False
 
     def prime(self, task: Task) -> Job | None:
         """Let it take note of all that is there without fetching it, as its manual says (killsize)."""

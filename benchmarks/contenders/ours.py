@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders.base import Command, Job, Polls, Task, output_of
+from benchmarks.contenders.base import Command, Job, Polls, RunFailedError, Task, output_of
 from benchmarks.site import PASSWORD
 from benchmarks.tools import ROOT
 from benchmarks.workloads import Goal, Unit
@@ -27,6 +27,7 @@ class Ours:
     """mailferry; against a sink that offers CHUNKING or one that does not."""
 
     program = str(PROGRAM)
+    resident = True
 
     def __init__(self, *, chunking: bool = False) -> None:
         self.name = "ours-bdat" if chunking else "ours"
@@ -118,11 +119,11 @@ def working_seconds(lines: Iterable[str]) -> float:
     """Return the time from the beginning of the first poll to the end of the last, by the log.
 
     Raises:
-        ValueError: no poll was finished.
+        RunFailedError: no poll was finished.
     """
     polls = finished_polls(lines)
     if not polls:
-        raise ValueError("the log tells of no poll")
+        raise RunFailedError("the log tells of no poll")
     ends = [datetime.fromisoformat(poll["ts"]).timestamp() for poll in polls]
     starts = [end - float(poll["duration_seconds"]) for end, poll in zip(ends, polls, strict=True)]
     return max(ends) - min(starts)
