@@ -129,3 +129,20 @@ async def test_a_session_that_breaks_gives_its_place_back() -> None:
             async with caps.place("a"):
                 raise LookupError
     assert (caps.in_use, caps.waiting) == (0, 0)
+
+
+@timeless
+async def test_other_numbers_count_at_once_and_end_no_session() -> None:
+    async with guests(total=4, per_host=1) as party:
+        await party.come("a/1", "a/2", "b/1")
+        assert sorted(party.inside) == ["a/1", "b/1"]
+        party.caps.resize(4, 2)
+        await settle()
+        assert sorted(party.inside) == ["a/1", "a/2", "b/1"]
+        party.caps.resize(1, 1)
+        await party.come("c/1")
+        for name in ("a/1", "a/2"):
+            await party.go(name)
+        assert party.inside == ["b/1"], "fewer than there are: nobody comes before enough have gone"
+        await party.go("b/1")
+        assert party.inside == ["c/1"]

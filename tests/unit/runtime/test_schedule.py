@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 
 import pytest
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
@@ -352,46 +353,40 @@ async def test_a_jump_before_the_start_or_after_the_end_harms_nothing(
 
 
 @timeless
-async def test_what_is_removed_is_not_called_and_what_comes_later_is_spread_anew() -> None:
-    calls: list[str] = []
-    schedule = Schedule(FakeClock(), start_rate_per_second=1)
-    for name in ("a", "b", "c"):
-        schedule.add(name, Timetable(every_seconds=300), lambda name=name: calls.append(name))  # type: ignore[misc]
+async def test_what_is_removed_is_not_called_and_what_comes_later_is_spread_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hands = Hands(monkeypatch)
+    schedule, calls = hands.schedule, list[str]()
+
+    def add(*names: str) -> None:
+        for name in names:
+            schedule.add(name, Timetable(every_seconds=300), partial(calls.append, name))
+
+    schedule.spread_anew(1.0)
+    add("a", "b", "c")
     schedule.start()
     schedule.remove("b")
     schedule.remove("unknown")
-    await asyncio.sleep(10)
+    await hands.until(10)
     schedule.spread_anew(2.0)
-    for name in ("d", "e"):
-        schedule.add(name, Timetable(every_seconds=300), lambda name=name: calls.append(name))  # type: ignore[misc]
-    await asyncio.sleep(1)
+    add("d", "e")
+    await hands.until(11)
     schedule.stop()
     assert calls == ["a", "c", "d", "e"]
 
 
 @timeless
-async def test_it_shows_whether_it_moves() -> None:
-    clock = FakeClock()
-    schedule = Schedule(clock)
-    schedule.add("a", Timetable(every_seconds=300), nothing)
+async def test_it_shows_whether_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands = Hands(monkeypatch)
+    schedule = hands.schedule
     assert schedule.stood_still_seconds == 0.0, "it has not begun"
-    schedule.start()
-    await asyncio.sleep(400)
+    hands.begin(Timetable(every_seconds=300))
+    await hands.until(400)
     assert schedule.overdue_seconds == 0.0
     schedule._scheduler.pause()  # as a fault would
-    await asyncio.sleep(400)
-    assert schedule.overdue_seconds > 100
+    await hands.until(800)
+    assert schedule.overdue_seconds == pytest.approx(200)
     schedule._scheduler.looked_at -= 90
     assert schedule.stood_still_seconds > 89
-    schedule.stop()
-
-
-async def test_when_a_job_is_due_can_be_asked() -> None:
-    schedule = Schedule(time.time)
-    schedule.add("alice", Timetable(every_seconds=300, first_seconds=120), lambda: None)
-    schedule.start()
-    due = schedule.next_at("alice")
-    assert due is not None
-    assert abs(due - time.time() - 120) < 60
-    assert schedule.next_at("bob") is None
     schedule.stop()

@@ -27,7 +27,7 @@ from mailferry.model import (
 )
 from mailferry.policy.backoff import AUTH_BACKOFF, MAILDROP_BACKOFF
 from mailferry.runtime.caps import SessionCaps
-from mailferry.runtime.turn import Maildrop, Turns
+from mailferry.runtime.turn import Maildrop, Turns, without_pause
 from mailferry.services.poll import LINGER_SECONDS
 from mailferry.services.route import Route, RouteStandings
 from support.fakes import ALICE, FakeDestination, mail
@@ -479,3 +479,33 @@ async def test_the_place_is_free_once_the_session_has_ended_though_a_destination
     assert caps.in_use == 0
     turns.stop()
     await turns.wait_ended(1)
+
+
+# -- a reload --------------------------------------------------------------------
+
+
+@timeless
+async def test_what_has_failed_is_tried_again_when_its_password_was_written_anew() -> None:
+    rig, turns = failing(AuthenticationRejectedError("535 no"))
+    await take(turns)
+    assert turns.standing.not_before > START
+    rig.maildrop.open_error = None
+    turns.try_again()
+    assert turns.running
+    await turns.ended()
+    assert (turns.standing.consecutive_failures, turns.running) == (0, False)
+    turns.try_again()
+    assert not turns.running, "what goes well has its own time"
+
+
+def test_a_pause_that_the_server_wants_outlives_the_failure() -> None:
+    standing = StandingRecord(
+        StandingKind.MAILDROP,
+        "alice",
+        last_success_at=START - 100,
+        last_error_at=START,
+        consecutive_failures=3,
+        not_before=START + 9000,
+    )
+    assert without_pause(standing).not_before == 0.0
+    assert without_pause(replace(standing, login_delay_seconds=60.0)).not_before == START + 60

@@ -162,3 +162,18 @@ def test_with_a_small_threshold_a_file_still_needs_its_pieces() -> None:
 
 def test_without_a_spool_everything_counts() -> None:
     assert MemoryBudget(100).share_of(1 << 40) == 1 << 40
+
+
+def test_another_limit_counts_at_once() -> None:
+    budget = MemoryBudget(100)
+    granted: list[int] = []
+    assert budget.take(80, lambda: None)
+    assert not budget.take(60, lambda: granted.append(60))
+    budget.resize(140)
+    assert granted == [60]
+    budget.resize(50)
+    assert not budget.take(10, lambda: granted.append(10)), "what is out counts, however much it is"
+    budget.give_back(80)
+    assert granted == [60]
+    budget.give_back(60)
+    assert (granted, budget.in_use_octets) == ([60, 10], 10)

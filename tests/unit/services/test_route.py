@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 
@@ -364,3 +365,38 @@ def test_a_pause_that_lies_further_away_than_any_is_over(bench: Bench) -> None:
     assert bench.under_way() == ["probe"]
     bench.inner.answer(DOWN)
     assert not bench.route.available
+
+
+def test_a_route_that_is_followed_by_another_finishes_what_it_has_and_tells_nothing_of_itself() -> None:
+    async def main() -> None:
+        bench = Bench()
+        for name in ("a", "b"):
+            bench.submit(name)
+        retiring = asyncio.ensure_future(bench.route.retire())
+        await asyncio.sleep(0)
+        bench.inner.answer(DOWN)
+        await asyncio.sleep(0)
+        assert not bench.inner.drained
+        bench.inner.answer()
+        await retiring
+        assert bench.inner.drained
+        assert (bench.said("a"), bench.said("b")) == ("next-hop deferred", "Delivered")
+        assert bench.events == [], "its successor is not paused by it"
+
+    run(main())
+
+
+def test_a_route_with_nothing_under_way_retires_at_once(bench: Bench) -> None:
+    pause(bench)
+    run(bench.route.retire())
+    assert bench.inner.drained
+
+
+def test_what_was_removed_while_its_row_was_written_is_passed_over(bench: Bench) -> None:
+    pause(bench)
+    routes = {bench.route.name: bench.route}
+    standings = RouteStandings(routes)
+    changed = standings.changed()
+    del routes[bench.route.name]
+    standings.saved(changed)
+    assert bench.route.changed_standing() is not None
