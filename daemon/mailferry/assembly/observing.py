@@ -105,7 +105,7 @@ class LinkWatcher:
         return LinkWatch(
             certificate=lambda end: self._emit(CertificateSeen(peer.value, name, end)),
             token=lambda end: self._emit(TokenRead(peer.value, name, end)),
-            failed=lambda error: self._emit(SessionFailed(name, failure_result(error), str(error))),
+            failed=lambda error: self._emit(SessionFailed(name, failure_result(error).value, str(error))),
             opened=self._opened,
             closed=self._closed,
             reply=lambda code: self._metrics.smtp_replied(name, code),
