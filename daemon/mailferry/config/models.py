@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from mailferry.config.kinds import (
 )
 from mailferry.config.maildrop import MaildropDefaults, MaildropSettings
 from mailferry.config.network_kinds import (
+    LONGEST_SOCKET_OCTETS,
     EhloName,
     HttpHosts,
     HttpListen,
@@ -135,6 +137,13 @@ class DaemonSettings(Table):
         False,
         description="Log every line of every dialogue; passwords and mail are masked, addresses are not.",
     )
+
+    @field_validator("control_socket")
+    @classmethod
+    def _fits_a_socket(cls, path: Path | None) -> Path | None:
+        if path is not None and len(os.fsencode(path)) > LONGEST_SOCKET_OCTETS:
+            raise ValueError(f"must not name a socket with more than {LONGEST_SOCKET_OCTETS} octets")
+        return path
 
 
 class HttpSettings(Table):

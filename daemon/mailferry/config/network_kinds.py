@@ -253,8 +253,8 @@ def parse_http_listen(value: object) -> str:
             or value.endswith("/")
         ):
             raise ValueError('must be "unix:" and the absolute path of a socket')
-        if len(os.fsencode(value.removeprefix(_UNIX))) > _LONGEST_SOCKET_OCTETS:
-            raise ValueError(f"must not name a socket with more than {_LONGEST_SOCKET_OCTETS} octets")
+        if len(os.fsencode(value.removeprefix(_UNIX))) > LONGEST_SOCKET_OCTETS:
+            raise ValueError(f"must not name a socket with more than {LONGEST_SOCKET_OCTETS} octets")
         return str(value)
     try:
         return parse_listen(value)
@@ -262,7 +262,7 @@ def parse_http_listen(value: object) -> str:
         raise ValueError(_HTTP_HELP) from None
 
 
-_LONGEST_SOCKET_OCTETS = 107
+LONGEST_SOCKET_OCTETS = 107
 """sun_path of unix(7) has 108, and a zero at the end."""
 
 
