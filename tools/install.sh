@@ -20,4 +20,6 @@ tools/setup-venv.sh "$python" "$work/build" requirements/build.txt --without-pro
 tools/setup-venv.sh "$python" "$prefix" requirements/runtime.txt --without-project
 "$prefix/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
     --no-index --no-deps --force-reinstall "$work"/wheel/mailferry-*.whl
+# `man` looks beside the directories of PATH.
+install -D -m 644 docs/man/mailferry.1 "$prefix/share/man/man1/mailferry.1"
 printf 'install: %s\n' "$("$prefix/bin/mailferry" --version) is in $prefix/bin/mailferry"
