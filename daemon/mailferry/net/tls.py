@@ -21,12 +21,10 @@ def client_context(endpoint: Endpoint) -> ssl.SSLContext:
     Raises:
         TlsError: the CA file, or our own certificate, cannot be used.
     """
-    if endpoint.certificate is None:
-        return _context(endpoint.ca_file, endpoint.fingerprint is not None)
     own = (endpoint.certificate, endpoint.certificate_key)
-    # Client certificates are renewed every few weeks: a new file means a new context.
-    stamps = tuple(_stamp(path) for path in own)
-    return _context_with(endpoint.ca_file, endpoint.fingerprint is not None, own, stamps)
+    # Authorities and client certificates are renewed while we run: a new file means a new context.
+    stamps = tuple(_stamp(path) for path in (endpoint.ca_file, *own))
+    return _context(endpoint.ca_file, endpoint.fingerprint is not None, own, stamps)
 
 
 def _stamp(path: Path | None) -> tuple[int, int] | None:
@@ -38,14 +36,16 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=64)
-def _context_with(
+def _context(
     ca_file: Path | None,
     pinned: bool,
-    own: tuple[Path, Path | None],
+    own: tuple[Path | None, Path | None],
     _stamps: tuple[tuple[int, int] | None, ...],
 ) -> ssl.SSLContext:
     context = _new_context(ca_file, pinned)
-    _load_own(context, *own)
+    certificate, key = own
+    if certificate is not None:
+        _load_own(context, certificate, key)
     return context
 
 
@@ -70,11 +70,6 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None) -> N
 def _no_passphrase() -> str:
     """Stop OpenSSL from asking the terminal, where nobody sits."""
     raise ValueError("the key has a passphrase; give it without one, readable for the daemon only")
-
-
-@lru_cache(maxsize=64)
-def _context(ca_file: Path | None, pinned: bool) -> ssl.SSLContext:
-    return _new_context(ca_file, pinned)
 
 
 def _new_context(ca_file: Path | None, pinned: bool) -> ssl.SSLContext:

@@ -51,6 +51,18 @@ def test_contexts_are_shared() -> None:
     assert client_context(ENDPOINT) is client_context(replace(ENDPOINT, host="other.example.org"))
 
 
+def test_an_authority_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ca.crt"
+    known = []
+    for authority in (LocalAuthority(), LocalAuthority()):
+        path.write_bytes(authority.ca_pem)
+        os.utime(path, (len(known), len(known)))
+        context = client_context(replace(ENDPOINT, ca_file=path))
+        assert client_context(replace(ENDPOINT, ca_file=path)) is context
+        known.append(context.get_ca_certs(binary_form=True))
+    assert known[0] != known[1]
+
+
 @pytest.mark.parametrize("content", [None, b"not a certificate"])
 def test_an_unusable_ca_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "ca.crt"
