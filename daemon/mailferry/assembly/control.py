@@ -13,8 +13,7 @@ from mailferry import __version__
 from mailferry.assembly.asking import Asking
 from mailferry.assembly.control_place import control_place
 from mailferry.assembly.retry import retry_messages
-from mailferry.assembly.snapshot import Row, Snapshots, iso_or_none, resident_octets
-from mailferry.assembly.standing import Counts
+from mailferry.assembly.snapshot import Life, Row, Snapshots, iso_or_none, resident_octets
 from mailferry.config.models import MaildirDestinationSettings, Settings
 from mailferry.errors import ControlError, QuarantineError
 from mailferry.events import ControlUnavailable
@@ -88,14 +87,17 @@ class DaemonControl:
         self._controls = Controls(fleet, parts.holds, lambda: parts.supervisor.stopping)
         self._asking = Asking(parts.around)
         self._snapshots = Snapshots(fleet, parts.schedule, parts.holds, parts.traces, parts.around.clock)
+        self._looking = asyncio.Lock()
+        """One look at a time: many watchers must not take all threads, which log in, too."""
         self._started_at = parts.around.clock()
         self._began = asyncio.get_running_loop().time()
 
     async def status(self) -> Row:
         """See `ControlOperations`."""
-        settings = self._parts.settings()
-        counts, quarantined = await asyncio.to_thread(_from_disk, settings)
-        return {**self._snapshots.take(settings, counts, quarantined), "daemon": self._about()}
+        async with self._looking:
+            life, about = self._snapshots.take(), self._about()
+            document = await asyncio.to_thread(_document, life, self._parts.settings())
+        return {**document, "daemon": about}
 
     def _about(self) -> Row:
         parts, budget = self._parts, self._parts.around.budget
@@ -175,13 +177,14 @@ class DaemonControl:
             raise ControlError(f"{target} is a Maildir: there is no dialogue to trace")
 
 
-def _from_disk(settings: Settings) -> tuple[Counts, int | None]:
+def _document(life: Life, settings: Settings) -> Row:
     with open_reader(settings.ledger_url) as reader:
         counts = reader.counts()
     try:
-        return counts, quarantine_in(settings.daemon.state_dir).count()
+        quarantined = quarantine_in(settings.daemon.state_dir).count()
     except QuarantineError:  # told by who puts something there; here it is a number that is not known
-        return counts, None
+        quarantined = None
+    return life.document(settings, counts, quarantined)
 
 
 def _poll_row(answer: PollAnswer) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class _Peer:
 
     def __init__(self, name: str, emit: Emit, *, on: bool) -> None:
         self.switch = TraceSwitch(on=on)
+        self._always = on
         self._name = name
         self._emit = emit
         self._is_maildrop = name.startswith(f"{StandingKind.MAILDROP}.")
@@ -142,12 +143,13 @@ class _Peer:
         self._emit(TraceStarted(self._name, ends_at))
 
     def set_always(self, *, on: bool) -> None:
+        self._always = on
         if self._run is None:
             self.switch.on = on
 
     def end(self, reason: EndReason) -> None:
         run, self._run = self._run, None
-        self.switch.on = False
+        self.switch.on = self._always
         if run is not None:
             run.timer.cancel()
             self._emit(TraceEnded(self._name, reason, run.lines, run.left_out))

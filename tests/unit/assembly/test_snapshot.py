@@ -72,7 +72,7 @@ class Daemon:
 
     def look(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Return the whole document, alice's row and the office's."""
-        document = self.snapshots.take(self.settings, {(ALICE, MessageState.DEFERRED): 3}, 0)
+        document = self.snapshots.take().document(self.settings, {(ALICE, MessageState.DEFERRED): 3}, 0)
         return document, document["maildrops"][0], document["destinations"][0]
 
     async def poll(self) -> None:

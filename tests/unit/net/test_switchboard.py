@@ -146,3 +146,17 @@ async def test_a_maildrops_session_bears_the_name_of_its_poll_and_a_destinations
     finally:
         poll_in_hand.reset(token)
     assert lines(told) == [("bc6953d0", "CAPA"), ("1", "EHLO relay.example.org")]
+
+
+@timeless
+async def test_a_trace_by_hand_that_ends_leaves_the_configurations_on() -> None:
+    traces, told = board()
+    trace = traces.tracer(ALICE)()
+    traces.switch_on(ALICE, 60)
+    traces.set_always(on=True)
+    await asyncio.sleep(61)
+    trace("send", "NOOP")
+    assert lines(told) == [("1", "NOOP")]
+    traces.set_always(on=False)
+    trace("send", "QUIT")
+    assert lines(told) == [("1", "NOOP")]
