@@ -792,7 +792,7 @@ class TraceEnded(Event):
     name: ClassVar[str] = "trace.ended"
     peer: str
     reason: str
-    """`asked`, `time` (its time was over) or `size` (it had written as much as one may)."""
+    """`asked`, `time` (its time was over), `size` (it had written as much as one may) or `stopping` (the daemon)."""
     lines: int
     left_out: int
     """Lines that were too many for their second."""

@@ -27,7 +27,7 @@ MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_LINES_PER_SECOND = 200
 MAX_LINE_CHARACTERS = 1_000
 
-EndReason = Literal["asked", "time", "size"]
+EndReason = Literal["asked", "time", "size", "stopping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,9 @@ class TraceSwitchboard:
 
     def close(self) -> None:
         """Switch everything off, at the daemon's end."""
-        for peer in list(self._peers):
-            self.switch_off(peer)
+        for peer in self._peers.values():
+            if peer.is_by_hand:
+                peer.end("stopping")
 
 
 class _Peer:
@@ -133,6 +134,10 @@ class _Peer:
             if run
             else TraceState(self._name, None)
         )
+
+    @property
+    def is_by_hand(self) -> bool:
+        return self._run is not None
 
     def begin(self, seconds: float, ends_at: float) -> None:
         if self._run is not None:

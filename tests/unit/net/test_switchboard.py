@@ -68,10 +68,11 @@ async def test_it_ends_by_itself_when_its_time_is_over() -> None:
 
 @timeless
 async def test_no_trace_is_for_ever() -> None:
-    traces, _ = board()
+    traces, told = board()
     assert traces.switch_on(ALICE, 1e9).ends_at == START + LONGEST_SECONDS
     traces.close()
     assert traces.states() == ()
+    assert told[-1] == TraceEnded(ALICE, "stopping", 0, 0)
 
 
 @timeless
