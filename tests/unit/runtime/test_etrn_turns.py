@@ -532,3 +532,23 @@ async def test_a_refusal_outranks_silence() -> None:
     await settle()
     assert rig.standing(A).last_error == "refused: 459 no"
     await ended(turns)
+
+
+# -- a pause by hand ----------------------------------------------------------------------
+
+
+@timeless
+async def test_nothing_is_asked_while_a_pause_by_hand_lasts_and_what_is_due_when_it_ends() -> None:
+    rig = EtrnRig(A)
+    turns = rig.turns()
+    held = {"etrn.head-office"}
+    turns._around = replace(turns._around, held=held.__contains__)
+    turns.resume()
+    await rig.round(turns)
+    await after(10 * GAP)
+    assert rig.server.asked == []
+    held.clear()
+    turns.resume()
+    await settle()
+    assert len(rig.server.asked) == 1
+    await ended(turns)
