@@ -5,6 +5,7 @@ C: line      we send this command, and its octets are exactly this line ("..." a
 S: line      the server sends this line, CRLF added; \r \n \0 \t \\ \xNN are understood
 S+ octets    the server sends these octets, nothing added
 T:           the TLS handshake has just been completed
+G:           from here on the login may be sent as a group
 E: event     the core reports this event; all of them, in this order
 B: line      one line of the last event's body, CRLF added;  B- for an empty body
 X: words     the core reports a RemoteProtocolError with these words, and is dead
@@ -139,6 +140,8 @@ class Replay:
         connection = self.connection
         if tag == "T:":
             connection.tls_established()
+        elif tag == "G:":
+            connection.groups_login = True
         elif tag == "=:":
             assert connection.state is Pop3State(rest.lower())
         elif tag == "!:":

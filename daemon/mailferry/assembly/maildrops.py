@@ -35,7 +35,8 @@ def make_maildrop(name: MaildropName, settings: MaildropSettings, making: Making
         by_host=making.hostname,
     )
     link = replace(pop3_settings(settings, making.spool), watch=making.watch(Peer.MAILDROP, name))
-    connector = Pop3Connector(link, making.tracer(f"maildrop.{name}"))
+    notes = making.pop3_servers.notes_on(link.endpoint)
+    connector = Pop3Connector(link, making.tracer(f"maildrop.{name}"), notes)
     return Maildrop(policy, connector)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailferry.message.spool import Spool
+from mailferry.net.pop3_group import ServerBook
 from mailferry.net.trace import Trace
 from mailferry.net.watch import UNWATCHED, LinkWatch
 from mailferry.telemetry.results import Peer
@@ -30,3 +31,4 @@ class Making:
     spool: Spool
     tracer: Tracer
     watch: WatchLink = watch_nothing
+    pop3_servers: ServerBook = field(default_factory=ServerBook)

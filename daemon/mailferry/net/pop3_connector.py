@@ -4,10 +4,15 @@ Rules kept here: no password on a link that is not protected unless the
 configuration says so in words; nothing that was learned before TLS counts after it
 (RFC 2595 s.4); a server that drops the link at CAPA is asked again without it; a
 refused login is told apart by its reason (RFC 2449 s.8, RFC 3206).
+
+Where the server pipelines before the login, that and the listings go in one group
+(`pop3_group`). A server that then loses what came behind the login is asked again
+step by step.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,12 +23,14 @@ from mailferry.errors import (
     MaildropError,
     MaildropUnavailableError,
     StlsRefusedError,
+    TransportError,
 )
 from mailferry.net.channel_binding import channel_binding
 from mailferry.net.credentials import Credentials, LoginMethod, SecretMask
 from mailferry.net.endpoint import Endpoint, TlsMode
 from mailferry.net.opening import Moment, Opening, Stage
 from mailferry.net.pop3_dialogue import Pop3Dialogue
+from mailferry.net.pop3_group import PATIENCE_SECONDS, Behind, ListingRequest, ServerNotes
 from mailferry.net.pop3_login import Login, Verdict
 from mailferry.net.pop3_refusals import refused, session_refused
 from mailferry.net.pop3_session import Pop3Session
@@ -80,11 +87,21 @@ class Pop3Settings:
 
 
 class Pop3Connector:
-    """Implements `ports.MaildropConnector`."""
+    """Implements `ports.MaildropConnector`.
 
-    def __init__(self, settings: Pop3Settings, trace: Callable[[], Trace] = lambda: no_trace) -> None:
+    With `notes` on the server the listings are asked for along with the login, since a poll
+    needs them; without, nothing is asked that the session's owner did not ask for.
+    """
+
+    def __init__(
+        self,
+        settings: Pop3Settings,
+        trace: Callable[[], Trace] = lambda: no_trace,
+        notes: ServerNotes | None = None,
+    ) -> None:
         self._settings = settings
         self._trace = trace
+        self._notes = notes
         self._skip_capa = False
         self._needs_utf8 = False
 
@@ -95,6 +112,8 @@ class Pop3Connector:
             return await self._open(opening)
         except _CapaDroppedError:
             return await self._open_without_capa(opening)
+        except _GroupLostError:
+            return await self._open(opening)  # step by step: the notes say so now
 
     def credentials_changed_at(self) -> float | None:
         """See `ports.MaildropConnector.credentials_changed_at`."""
@@ -123,6 +142,7 @@ class Pop3Connector:
             held_octets=spool.threshold_octets if spool else None,
         )
         dialogue = Pop3Dialogue(link, limits=limits, trace=trace, new_sink=spool.new_file if spool else None)
+        asked: ListingRequest | None = None
         try:
             greeting = await self._greet(dialogue, opening)
             capabilities = await self._protect(dialogue, opening)
@@ -131,14 +151,17 @@ class Pop3Connector:
                 self._refuse_cleartext(dialogue)
                 await self._ask_for_utf8(dialogue, capabilities)
                 credentials = mask.watching(replace(settings.credentials, on_token=settings.watch.token))
-                login = self._login(dialogue, credentials, greeting, capabilities)
-                capabilities = await self._log_in(login, opening)
+                behind = self._behind(dialogue, capabilities)
+                login = self._login(dialogue, credentials, greeting, capabilities, behind)
+                capabilities = await self._log_in(login, behind, opening)
+                asked = behind.listing if behind is not None else None
         except BaseException as error:  # a cancelled opening must not leave a socket behind either
             link.close()
             mask.scrub(error)
             raise
         offers_uidl = capabilities is not None and capabilities.has_uidl
-        session = Pop3Session(dialogue, self._traits(dialogue, capabilities), offers_uidl=offers_uidl)
+        traits = self._traits(dialogue, capabilities)
+        session = Pop3Session(dialogue, traits, offers_uidl=offers_uidl, asked=asked)
         session.on_utf8_needed = self._remember_utf8
         opening.stage = Stage.READY
         return session
@@ -153,9 +176,11 @@ class Pop3Connector:
         raise session_refused(refusal, text, refused(greeting), _DEFAULT_LOGIN_DELAY_SECONDS)
 
     async def _protect(self, dialogue: Pop3Dialogue, opening: Opening) -> Capabilities | None:
-        capabilities = await self._ask_capabilities(dialogue, opening)
+        remembered = self._remembered()
         if self._settings.endpoint.tls is not TlsMode.STARTTLS:
-            return capabilities
+            return remembered or await self._ask_capabilities(dialogue, opening)
+        # Under TLS it is asked again (RFC 2595 s.4), so who is known to have STLS need not say so.
+        capabilities = None if remembered else await self._ask_capabilities(dialogue, opening)
         if capabilities is not None and not capabilities.stls:
             raise StlsRefusedError(
                 f"{self._settings.endpoint}: the server does not offer STLS; nothing was sent. "
@@ -167,7 +192,13 @@ class Pop3Connector:
             raise StlsRefusedError(f"{self._settings.endpoint}: STLS refused: {reply.line}", refused(reply))
         await dialogue.start_tls()
         opening.secured(dialogue.link)
-        return await self._ask_capabilities(dialogue, opening)
+        return remembered or await self._ask_capabilities(dialogue, opening)
+
+    def _remembered(self) -> Capabilities | None:
+        """Return what the server announced lately; None where CAPA must tell before anything else is sent."""
+        if self._notes is None or not self._settings.pipelining or self._needs_utf8:
+            return None
+        return self._notes.announced(_now())
 
     async def _ask_capabilities(self, dialogue: Pop3Dialogue, opening: Opening) -> Capabilities | None:
         opening.stage = Stage.CAPABILITIES
@@ -199,12 +230,23 @@ class Pop3Connector:
         if self._needs_utf8 and capabilities is not None and capabilities.utf8:
             await dialogue.command(Utf8())
 
+    def _behind(self, dialogue: Pop3Dialogue, capabilities: Capabilities | None) -> Behind | None:
+        """Return what is asked behind the login in the same group; None where all goes step by step."""
+        notes = self._notes
+        if notes is None or capabilities is None or not notes.trusted(_now()):
+            return None
+        if not (capabilities.pipelining and self._settings.pipelining):
+            return None
+        dialogue.group_login()
+        return Behind(dialogue)
+
     def _login(
         self,
         dialogue: Pop3Dialogue,
         credentials: Credentials,
         greeting: Greeting,
         capabilities: Capabilities | None,
+        behind: Behind | None,
     ) -> Login:
         endpoint = self._settings.endpoint
         facts = LinkFacts(
@@ -213,20 +255,57 @@ class Pop3Connector:
             binding=channel_binding(dialogue.link.tls),
             offered=capabilities.sasl_mechanisms if capabilities else frozenset(),
         )
-        return Login(dialogue, credentials, self._settings.method, greeting, capabilities, facts)
+        asks_behind = behind.ask if behind is not None else None
+        return Login(dialogue, credentials, self._settings.method, greeting, capabilities, facts, asks_behind)
 
-    async def _log_in(self, login: Login, opening: Opening) -> Capabilities | None:
+    async def _log_in(self, login: Login, behind: Behind | None, opening: Opening) -> Capabilities | None:
         capabilities = login.capabilities
         opening.method = login.chosen.value.upper()
-        verdict = await login.attempt()
+        verdict = await self._attempt(login, behind)
         if not verdict.reply.ok:
             raise self._login_refused(verdict, capabilities)
         if capabilities is not None:
             # RFC 2449 s.5: they may differ after login. Not fatal if refused now.
-            after = _capabilities(await login.dialogue.command(Capa()))
+            after = _capabilities(await self._capa_after(login, behind))
+            if self._notes is not None:
+                self._notes.learn(capabilities, after)
             capabilities = after or capabilities
             opening.offers[Moment.LOGGED_IN] = capabilities.offers
         return capabilities
+
+    async def _attempt(self, login: Login, behind: Behind | None) -> Verdict:
+        try:
+            verdict = await login.attempt()
+        except TransportError:
+            if behind is not None and behind.asked:
+                self._distrust()
+            raise
+        if not verdict.reply.ok and self._notes is not None:
+            self._notes.forget()  # the ways to log in may have changed: the next session asks
+        return verdict
+
+    async def _capa_after(self, login: Login, behind: Behind | None) -> Reply:
+        """Ask for the capabilities after the login, or wait for what was asked along with it.
+
+        Raises:
+            _GroupLostError: the server has let us in, and lost what came behind the login.
+        """
+        if behind is None:
+            return await login.dialogue.command(Capa())
+        together = behind.asked
+        timeout_seconds = self._settings.endpoint.timeout_seconds
+        try:
+            return await behind.capabilities(min(PATIENCE_SECONDS, timeout_seconds) if together else None)
+        except (TimeoutError, TransportError) as error:
+            self._distrust()
+            if not together:
+                raise
+            why = f"{self._settings.endpoint}: what was sent along with the login was lost"
+            raise _GroupLostError(why) from error
+
+    def _distrust(self) -> None:
+        if self._notes is not None:
+            self._notes.distrust(_now())
 
     def _login_refused(self, verdict: Verdict, capabilities: Capabilities | None) -> MaildropError:
         reply = verdict.reply
@@ -262,6 +341,14 @@ class Pop3Connector:
 
 class _CapaDroppedError(MaildropUnavailableError):
     """The link broke at CAPA."""
+
+
+class _GroupLostError(MaildropUnavailableError):
+    """A server that announces PIPELINING before the login does not take a group there."""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _capabilities(reply: Reply) -> Capabilities | None:

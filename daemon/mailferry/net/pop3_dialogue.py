@@ -32,7 +32,7 @@ Done = Callable[[Answer | None], None]
 _TRACED_LINES, _TRACED_CHARACTERS = 64, 200
 """How much of a capability list the trace shows; both are far above what servers announce."""
 
-_PIPELINE_DEPTH = 64
+_PIPELINE_DEPTH = 128
 """Commands on the wire at once: far below what would fill a socket buffer (RFC 2449 s.6.6)."""
 
 _PATIENCE = 30
@@ -97,11 +97,10 @@ class Pop3Dialogue:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
-    async def ask(self, command: Command) -> Answer:
-        """Send a command and wait for its answer.
+    def request(self, command: Command) -> asyncio.Future[Answer | None]:
+        """Queue a command; the future has its answer, or None when the session died before it.
 
-        Raises:
-            TransportError, ProtocolError: the session died.
+        What is requested in one go leaves in one write, where the server pipelines.
         """
         answered: asyncio.Future[Answer | None] = self._loop.create_future()
 
@@ -110,16 +109,34 @@ class Pop3Dialogue:
                 answered.set_result(answer)
 
         self.submit(command, done)
-        answer = await answered
-        if answer is None:
-            raise self.failure or RemoteProtocolError("the session ended before the reply")
+        return answered
+
+    async def ask(self, command: Command) -> Answer:
+        """Send a command and wait for its answer.
+
+        Raises:
+            TransportError, ProtocolError: the session died.
+        """
+        return self._answer(await self.request(command))
+
+    async def reply(self, request: asyncio.Future[Answer | None]) -> Reply:
+        """Wait for the answer to what was requested, which is to be a reply; raises as `ask`."""
+        answer = self._answer(await request)
+        if not isinstance(answer, Reply):
+            raise self.fail(RemoteProtocolError(f"a challenge in answer to {answer.command.verb}"))
         return answer
 
     async def command(self, command: Command) -> Reply:
         """Send a command that is answered by a reply, not by a challenge."""
-        answer = await self.ask(command)
-        if not isinstance(answer, Reply):
-            raise self.fail(RemoteProtocolError(f"a challenge in answer to {command.verb}"))
+        return await self.reply(self.request(command))
+
+    def group_login(self) -> None:
+        """Send the login, and what is asked right after it, as one group: the server pipelines (RFC 2449 s.6.6)."""
+        self.pipelining = self.core.groups_login = True
+
+    def _answer(self, answer: Answer | None) -> Answer:
+        if answer is None:
+            raise self.failure or RemoteProtocolError("the session ended before the reply")
         return answer
 
     async def start_tls(self) -> None:

@@ -6,6 +6,7 @@ never tries a second way after a refusal: that would count twice towards a lock-
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailferry.errors import LoginUnavailableError, ProtocolError
@@ -43,6 +44,8 @@ class Login:
         greeting: of this session.
         capabilities: of this session, as the link is now; None if the server has none to tell.
         facts: what SASL mechanisms want to know.
+        behind: sends what may follow at once, where the login may be sent as a group (RFC 2449
+            s.6.6). With SASL the exchange comes first: the server may still ask something.
     """
 
     dialogue: Pop3Dialogue
@@ -51,6 +54,7 @@ class Login:
     greeting: Greeting
     capabilities: Capabilities | None
     facts: LinkFacts
+    behind: Callable[[], None] | None = None
 
     async def attempt(self) -> Verdict:
         """Log in once and return the server's verdict.
@@ -84,8 +88,17 @@ class Login:
     async def _user_pass(self) -> Reply:
         secret = await self.credentials.read_password()
         self._check_utf8(secret)
-        reply = await self.dialogue.command(User(self.credentials.username))
+        user = User(self.credentials.username)
+        if self.behind is not None:
+            return await self._user_pass_together(user, Pass(secret), self.behind)
+        reply = await self.dialogue.command(user)
         return await self.dialogue.command(Pass(secret)) if reply.ok else reply
+
+    async def _user_pass_together(self, user: User, password: Pass, behind: Callable[[], None]) -> Reply:
+        named, given = self.dialogue.request(user), self.dialogue.request(password)
+        behind()
+        reply = await self.dialogue.reply(named)
+        return await self.dialogue.reply(given) if reply.ok else reply
 
     async def _apop(self) -> Reply:
         timestamp = self.greeting.apop_timestamp
@@ -98,7 +111,10 @@ class Login:
         if self._takes_utf8 and not (name + secret).isascii():
             # RFC 6856 s.2.2: with APOP it is the client's duty, since the server sees a digest only.
             name, secret = saslprep(name), saslprep(secret, stored=True)
-        return await self.dialogue.command(Apop(name, apop_digest(timestamp, secret)))
+        proven = self.dialogue.request(Apop(name, apop_digest(timestamp, secret)))
+        if self.behind is not None:
+            self.behind()
+        return await self.dialogue.reply(proven)
 
     async def _rpop(self) -> Reply:
         # RFC 1081: the first name is the maildrop's, the second our user's; we have one for both.

@@ -14,6 +14,7 @@ from mailferry.errors import (
 from mailferry.message.spool import SpoolFile
 from mailferry.model import Content, ListedMessage, Uidl
 from mailferry.net.pop3_dialogue import Answer, Pop3Dialogue
+from mailferry.net.pop3_group import ListingRequest
 from mailferry.net.pop3_listing import read_listing
 from mailferry.net.pop3_refusals import command_refused
 from mailferry.ports import MaildropListing, MaildropTraits
@@ -48,8 +49,17 @@ _TROUBLE = frozenset({"SYS/TEMP", "SYS/PERM", "IN-USE"})
 class Pop3Session:
     """Implements `ports.MaildropSession` on a dialogue that has logged in."""
 
-    def __init__(self, dialogue: Pop3Dialogue, traits: MaildropTraits, *, offers_uidl: bool = False) -> None:
+    def __init__(
+        self,
+        dialogue: Pop3Dialogue,
+        traits: MaildropTraits,
+        *,
+        offers_uidl: bool = False,
+        asked: ListingRequest | None = None,
+    ) -> None:
+        """Take a dialogue, what the server offers, and the listings if they were asked for already."""
         self.traits = traits
+        self._asked = asked
         self._dialogue = dialogue
         self.on_utf8_needed: Callable[[], None] = lambda: None
         """Called when a message cannot be had without UTF8 (RFC 6856 s.5)."""
@@ -78,16 +88,8 @@ class Pop3Session:
             self._dialogue.fail_with(error)
 
     async def _ask_for_listings(self) -> tuple[Reply, Reply, Reply]:
-        replies: list[Reply] = []
-
-        def keep(answer: Answer | None) -> None:
-            if isinstance(answer, Reply):
-                replies.append(answer)
-
-        self._dialogue.submit(Stat(), keep)
-        self._dialogue.submit(List_(), keep)
-        replies.append(await self._dialogue.command(UidlCommand()))
-        stat, scan, uids = replies
+        asked, self._asked = self._asked or ListingRequest(self._dialogue), None
+        stat, scan, uids = await asked.replies()
         for reply in (stat, scan):
             if not reply.ok:
                 raise command_refused(reply)

@@ -139,6 +139,8 @@ class Pop3Connection:
         capabilities: what the last CAPA brought; None before it, after a refused
             one, and after TLS has begun.
         utf8: whether UTF8 has been accepted (RFC 6856 s.2.1).
+        groups_login: set by the owner where the server pipelines before the login, too:
+            PASS may then follow USER at once, and what belongs to TRANSACTION the login.
         events_before_failure: what the octets of the failing `receive_data` still
             gave before the error. These replies are good (a message that came
             whole is whole), and without them one bad reply would hold up all
@@ -151,10 +153,12 @@ class Pop3Connection:
         self.state = Pop3State.GREETING
         self.capabilities: Capabilities | None = None
         self.utf8 = False
+        self.groups_login = False
         self.events_before_failure: tuple[Event, ...] = ()
         self._limits = limits
         self._buffer = ReceiveBuffer()
         self._pending: deque[tuple[Command, Move]] = deque()
+        self._leads_to = Pop3State.GREETING
         self._status: _Status | None = None
         self._new_sink = new_sink
         self._streamed: StreamedBody | None = None
@@ -189,6 +193,7 @@ class Pop3Connection:
         if move.answers:
             self._challenged = False
         else:
+            self._leads_to = move.sent or move.ok or self._standing
             self._pending.append((command, move))
             self.state = move.sent or self.state
         return octets
@@ -239,21 +244,37 @@ class Pop3Connection:
         self.capabilities = None
         self.state = Pop3State.AUTHORIZATION
 
+    @property
+    def _standing(self) -> Pop3State:
+        """Where the session stands for what is sent next: in a group, where all before it leads to."""
+        return self._leads_to if self._pending and self.groups_login else self.state
+
     def _legal_move(self, command: Command) -> Move:
-        move = MOVES[self.state].get(type(command))
+        standing = self._standing
+        move = MOVES[standing].get(type(command))
         if move is None:
-            raise LocalProtocolError(f"{command.verb} is not legal in state {self.state.value}")
+            raise LocalProtocolError(f"{command.verb} is not legal in state {standing.value}")
         if move.answers and not self._challenged:
             raise LocalProtocolError("no challenge is waiting for an answer")
-        if self._pending and not (move.answers or move.pipelined):
+        if self._pending and not (move.answers or self._may_follow(move)):
             raise LocalProtocolError(
                 f"{command.verb} has to wait for the reply to {self._pending[0][0].verb}"
             )
-        if move.after_user and not self._user_accepted:
+        if move.after_user and not (self._user_accepted or self._user_is_sent):
             raise LocalProtocolError(f"{command.verb} is legal only after a successful USER")
         if move.not_in_utf8 and self.utf8:
             raise LocalProtocolError(f"{command.verb} is not legal after UTF8")
         return move
+
+    def _may_follow(self, move: Move) -> bool:
+        """Whether it may be sent while replies are due; what changes the state by being sent waits for a login."""
+        if move.sent is not None and self._standing is not self.state:
+            return False
+        return move.pipelined or (move.in_login_group and self.groups_login)
+
+    @property
+    def _user_is_sent(self) -> bool:
+        return self.groups_login and bool(self._pending) and isinstance(self._pending[-1][0], User)
 
     def _next_event(self) -> Event | None:
         if self._status:

@@ -9,7 +9,8 @@
 
 A session begins in GREETING, where only the server speaks (RFC 1939 s.3). In
 AUTHORIZATION (s.4) one command is under way at a time: what follows depends on
-its reply, and a server may close after any failure. STLS leads through TLS, in
+its reply, and a server may close after any failure. Only where the server pipelines
+may PASS follow USER at once, and what belongs to TRANSACTION follow the login. STLS leads through TLS, in
 which neither side may say anything in POP3 (RFC 2595 s.4). AUTH leads through
 AUTHENTICATING, in which each challenge is answered by exactly one line (RFC 5034
 s.4). In TRANSACTION (RFC 1939 s.5) commands may be pipelined (RFC 2449 s.6.6);
@@ -76,6 +77,8 @@ class Move:
         answers: whether it answers a challenge and so has no reply of its own.
         after_user: whether it is legal only right after a successful USER.
         not_in_utf8: whether it is illegal once UTF8 has been accepted.
+        in_login_group: whether it may be sent while other replies are due, where a login may be
+            sent as a group (RFC 2449 s.6.6 names USER and PASS).
     """
 
     sent: Pop3State | None = None
@@ -85,11 +88,13 @@ class Move:
     answers: bool = False
     after_user: bool = False
     not_in_utf8: bool = False
+    in_login_group: bool = False
 
 
 _ONE = Move()
 _LOGIN = Move(ok=Pop3State.TRANSACTION)
 _LOGIN_AFTER_USER = Move(ok=Pop3State.TRANSACTION, after_user=True)
+_PASS = Move(ok=Pop3State.TRANSACTION, after_user=True, in_login_group=True)
 _ANSWER = Move(answers=True)
 _PIPELINED = Move(pipelined=True)
 
@@ -99,7 +104,7 @@ MOVES: Mapping[Pop3State, Mapping[type[Command], Move]] = {
         Capa: _ONE,
         Stls: Move(ok=Pop3State.TLS, not_in_utf8=True),  # RFC 6856 s.2.1
         User: _ONE,
-        Pass: _LOGIN_AFTER_USER,  # RFC 1939 s.7
+        Pass: _PASS,  # RFC 1939 s.7
         Rpop: _LOGIN_AFTER_USER,  # RFC 1081: in the place of PASS
         Apop: _LOGIN,
         Auth: Move(sent=Pop3State.AUTHENTICATING, ok=Pop3State.TRANSACTION, err=Pop3State.AUTHORIZATION),

@@ -166,9 +166,9 @@ async def test_the_pipeline_has_a_bound() -> None:
     for _ in range(200):
         dialogue.submit(Noop(), lambda _answer: None)
     await turns()
-    assert wire.transport.written.count(b"NOOP") == 64
+    assert wire.transport.written.count(b"NOOP") == 128
     wire.receive(b"+OK\r\n" * 10)
-    assert wire.transport.written.count(b"NOOP") == 74
+    assert wire.transport.written.count(b"NOOP") == 138
 
 
 async def test_without_pipelining_one_command_is_on_its_way() -> None:
