@@ -3,6 +3,9 @@
 A message is marked only when a synced row says that every destination has it. That the
 row speaks of this message, and not of an earlier one with its UIDL, the UIDL guard has
 found out before.
+
+Where the server pipelines nobody waits for the answer: QUIT follows in the same group, and
+by the time it is answered all of them are.
 """
 
 from __future__ import annotations
@@ -25,19 +28,37 @@ class Deletions:
         self._ledger = ledger
         self._clock = clock
         self._closed = False
+        self.asked = 0
+        """How many messages the server was asked to mark; with none QUIT has nothing to confirm."""
+        self.unanswered = 0
+        """How many of those it has not answered."""
+
+    @property
+    def _waits_for_answers(self) -> bool:
+        # What was fetched and is not marked must be known before QUIT where the server deletes
+        # what was fetched (RFC 2449 s.6.7, EXPIRE 0).
+        traits = self._session.traits
+        return not traits.pipelining or traits.expire_days == 0
 
     def mark(self, record: MessageRecord, message_number: int, done: Callable[[], None]) -> None:
-        """Send DELE for a message whose row is synced; `done` when it was answered."""
+        """Send DELE for a message whose row is synced; `done` when QUIT may follow."""
         if self._closed:
             done()
             return
+        self.asked += 1
+        self.unanswered += 1
+        waits = self._waits_for_answers
 
         def answered(ok: bool, _text: str) -> None:
+            self.unanswered -= self._session.failure is None
             if ok:
                 self.marked.append(record)
-            done()
+            if waits:
+                done()
 
         self._session.delete(message_number, answered)
+        if not waits:
+            done()
 
     def close(self) -> None:
         """Mark nothing more: QUIT is about to be sent, the rest is for the next poll."""

@@ -270,6 +270,9 @@ class Poll:
         Raises:
             Exception: why the ledger, or else the session, failed.
         """
+        if not (deletions.asked or self._comes_again):
+            # QUIT confirms nothing, and comes to the server a round trip before anybody who now connects.
+            self.on_session_end()
         failure = await self._quit(session, deletions)
         if failure is not None or self._stopping or not self._comes_again:
             self.on_session_end()  # else the place at the server is kept for the second session
@@ -286,7 +289,7 @@ class Poll:
             self._comes_again = False  # it may hold the maildrop still
             pending = len(deletions.marked)
             self._around.emit(QuitUnconfirmed(self._policy.maildrop, self.report.poll_id, pending))
-            return None
+            return session.failure if deletions.unanswered else None
         self.report.deleted += len(deletions.marked)
         now = self._around.clock()
         gone = [replace(record, state=MessageState.GONE, updated_at=now) for record in deletions.marked]
