@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +34,7 @@ class Town:
         self.folder = ConfigFolder(folder)
         self.tables: Tables = {}
         self.settings: dict[str, Value] = {"log_format": "json"}
+        self.http_port = free_port()
         self._daemon: DaemonProcess | None = None
 
     @property
@@ -55,7 +58,17 @@ class Town:
             await self.smtp.stop()
 
     def write(self) -> Path:
-        return self.folder.write(self.tables, **self.settings)
+        return self.folder.write(self.tables, http_port=self.http_port, **self.settings)
+
+    async def metrics(self) -> str:
+        """Scrape."""
+
+        def scrape() -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=20) as answer:
+                text: str = answer.read().decode()
+                return text
+
+        return await asyncio.to_thread(scrape)
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         await asyncio.to_thread(self.daemon.wait_for, condition, what)
@@ -74,6 +87,12 @@ class Town:
 
     def polls(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.daemon.named("poll.finished") if event["maildrop"] == name]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def box(*messages: bytes) -> SandboxMaildrop:
@@ -106,6 +125,9 @@ async def test_a_reload_in_mid_drain_loses_nothing_and_leaves_others_alone(tmp_p
         await town.until(lambda: len(town.polls("kim")) >= 2, "polls of the new maildrop")
         await town.until(lambda: bool(town.polls("ann")), "end of the session that was under way")
         assert len(town.polls("eve")) == polls_of_eve, "a removed maildrop is polled no more"
+        metrics = await town.metrics()
+        assert 'maildrop="eve"' not in metrics
+        assert 'mailferry_polls_total{maildrop="kim",result="ok"}' in metrics
         first_of_ann = town.polls("ann")[0]
         assert first_of_ann["relayed"] == 60, "its session went on through the reload"
         assert under_way
@@ -140,12 +162,14 @@ async def test_a_bad_file_leaves_everything_running_and_says_what_is_wrong(tmp_p
         problems = [event["problem"] for event in daemon.named("config.problem_found")]
         assert "maildrop.ann.every: must be" in problems[0]
         assert "names no destination" in problems[1]
+        assert "mailferry_config_last_reload_successful 0.0" in await town.metrics()
         polls = len(town.polls("ann"))
         await town.until(lambda: len(town.polls("ann")) > polls + 1, "polls after the reload")
         del town.tables["maildrop.bob"]
         town.tables["maildrop.ann"]["every"] = "1s"
         town.write()
         assert (await town.reload())["event"] == "config.unchanged"
+        assert "mailferry_config_last_reload_successful 1.0" in await town.metrics()
 
 
 async def test_what_cannot_change_is_told_and_what_can_counts_at_once(tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ class Reloader:
 
     async def _reload(self) -> ReloadReport:
         try:
-            settings, stamps = await asyncio.to_thread(self._read)
-            changes = compare(self.settings, settings, self._stamps, stamps)
+            changes, stamps = await asyncio.to_thread(self._read)
             standings = await self._running.around.ledger.standings()
             changeover = Changeover(self.settings, changes, self._running, standings)
         except ConfigError as error:
@@ -71,9 +70,11 @@ class Reloader:
         late = await self._running.supervisor.fleet.settled(WAIT_SECONDS)
         return _accepted(changes, late)
 
-    def _read(self) -> tuple[Settings, FileStamps]:
+    def _read(self) -> tuple[Changes, FileStamps]:
+        """Read and compare: with ten thousand maildrops this takes seconds, so not on the event loop."""
         settings = self._load()
-        return settings, file_stamps(settings)
+        stamps = file_stamps(settings)
+        return compare(self.settings, settings, self._stamps, stamps), stamps
 
     def _tell(self, report: ReloadReport, seconds: float) -> None:
         if not report.accepted:
