@@ -14,8 +14,10 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from structlog.typing import EventDict, WrappedLogger
+if TYPE_CHECKING:  # the command line cleans its words here, too, and must start fast
+    from structlog.typing import EventDict, WrappedLogger
 
 MASK = "***"
 MAX_STRING_CHARACTERS = 2_000
