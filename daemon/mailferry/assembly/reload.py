@@ -66,7 +66,13 @@ class Reloader:
             _bugs.exception("reload")
             return _refused([f"internal error: {error!r}"])
         self.settings, self._stamps = changes.in_force, stamps
-        await changeover.carry_out()
+        try:
+            await changeover.carry_out()
+        except Exception as error:  # noqa: BLE001  a fault of ours: say that the old configuration is not whole either
+            _bugs.exception("putting a configuration in force")
+            return _refused(
+                [f"internal error, and only a part of it is in force: restart the daemon: {error!r}"]
+            )
         late = await self._running.supervisor.fleet.settled(WAIT_SECONDS)
         return _accepted(changes, late)
 

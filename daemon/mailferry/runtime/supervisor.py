@@ -90,6 +90,7 @@ class Supervisor:
         self._pruning: asyncio.Task[None] | None = None
         self._copying: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
+        self._up = asyncio.Event()
         self._reloading: set[asyncio.Task[ReloadReport]] = set()
         self._companions: list[Companion] = []
 
@@ -121,6 +122,7 @@ class Supervisor:
             self.started = True
             count = len(self.fleet.destinations)
             self._emit(DaemonStarted(self.settings.version, self.maildrop_count, count))
+            self._up.set()
             self._tell_ready()
             await self._stop_asked.wait()
             await self._drain()
@@ -158,9 +160,11 @@ class Supervisor:
         Returns when the new configuration is in force, but for maildrops whose last
         session under the old one takes long; they are named in the report.
         """
-        if self.reloader is None or self.stopping:
-            why = "the daemon is stopping" if self.stopping else "this is not the daemon"
-            return ReloadReport(accepted=False, problems=(why,))
+        if self.reloader is None:
+            return ReloadReport(accepted=False, problems=("this is not the daemon",))
+        await self._up.wait()  # what is not on the schedule yet cannot be changed there
+        if self.stopping:
+            return ReloadReport(accepted=False, problems=("the daemon is stopping",))
         if self.pulse is not None:
             self.pulse.reloading()
         try:

@@ -15,6 +15,7 @@ from mailferry.events import DaemonStarted, DaemonStopped, DaemonStopping, PollF
 from mailferry.model import DestinationName, MaildropName
 from mailferry.runtime.caps import SessionCaps
 from mailferry.runtime.fleet import Fleet
+from mailferry.runtime.reload import ReloadReport
 from mailferry.runtime.schedule import Schedule, Timetable
 from mailferry.runtime.supervisor import Supervisor, SupervisorSettings
 from mailferry.runtime.turn import Maildrop, Turns
@@ -376,3 +377,57 @@ async def test_once_that_is_cancelled_at_the_deadline_says_so() -> None:
     daemon.supervisor.ask_to_stop("test")
     assert await task == {"alice": None}
     assert daemon.stops == [False]
+
+
+# -- reload ------------------------------------------------------------------------
+
+
+class FakePulse:
+    """Keeps what it is to tell the service manager."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def ready(self, _schedule: object, describe: Callable[[], str]) -> None:
+        self.words.append(f"ready: {describe()}")
+
+    def reloading(self) -> None:
+        self.words.append("reloading")
+
+    def stopping(self) -> None:
+        self.words.append("stopping")
+
+
+@timeless
+async def test_sighup_reloads_and_the_service_manager_hears_of_it() -> None:
+    rig = Rig()
+    daemon = Daemon(rig)
+    pulse, reloads = FakePulse(), 0
+    daemon.supervisor.pulse = cast("Any", pulse)  # Any: a fake
+
+    async def reload() -> ReloadReport:
+        nonlocal reloads
+        reloads += 1
+        await asyncio.sleep(1)
+        return ReloadReport(accepted=True)
+
+    daemon.supervisor.reloader = reload
+    early = asyncio.create_task(daemon.supervisor.reload())
+    await settle()
+    assert reloads == 0, "there is nothing on the schedule yet that could be changed"
+    task = await daemon.start()
+    assert (await early).accepted
+    send(signal.SIGHUP)
+    await asyncio.sleep(2)
+    ready = "ready: polling 0 of 1 maildrop"
+    assert pulse.words == [ready, "reloading", ready, "reloading", ready]
+    send(signal.SIGTERM)
+    await task
+    assert pulse.words[-1] == "stopping"
+    assert (await daemon.supervisor.reload()).problems == ("the daemon is stopping",)
+    assert reloads == 2
+
+
+@timeless
+async def test_what_is_not_the_daemon_cannot_be_reloaded() -> None:
+    assert not (await Daemon(Rig()).supervisor.reload()).accepted
