@@ -88,6 +88,29 @@ class MessageRecord:
     next_fetch_at: float = 0.0
     accepted_at: float | None = None
 
+    def standing_at(
+        self, state: MessageState, now: float, *, reason: str, accepted_at: float | None
+    ) -> MessageRecord:
+        """Return the row as it stands now; `replace` would take three times as long."""
+        return MessageRecord(
+            self.message_id,
+            self.maildrop,
+            self.uidl,
+            state,
+            self.size_octets,
+            self.first_seen_at,
+            now,
+            self.header_digest,
+            self.content_digest,
+            self.sender,
+            self.recipient,
+            self.subject,
+            reason,
+            self.fetch_attempts,
+            self.next_fetch_at,
+            accepted_at,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:

@@ -158,7 +158,8 @@ class SmtpDestination:
             delivery.done(_untried("the daemon is stopping"))
             return
         self._waiting.append(_Order(delivery))
-        self._dispatch()
+        if len(self._waiting) == 1 or self._timer is None:
+            self._dispatch()  # else it is behind others, and whatever moves those moves it
 
     async def drain(self) -> None:
         """Refuse what waits, let what is under way finish, close the sessions."""

@@ -30,6 +30,8 @@ def decode_words(value: bytes, elsewhere: str | None = None) -> str:
         value: cut by the caller to what is going to be shown.
         elsewhere: the codec for octets beyond ASCII that carry no label.
     """
+    if b"=?" not in value and value.isascii():
+        return value.decode("ascii")
     text = [decode_text(octets, codec, elsewhere) for codec, octets in _joined(_pieces(value))]
     return "".join(text)
 

@@ -137,7 +137,7 @@ def _named(name: bytes) -> re.Pattern[bytes]:
 
 def unfold(value: bytes) -> bytes:
     """Return the value with its line ends removed and their white space kept (RFC 5322 s.2.2.3)."""
-    return _LINE_END.sub(b"", value)
+    return _LINE_END.sub(b"", value) if b"\n" in value or b"\r" in value else value
 
 
 def return_path(header: bytes) -> str | None:

@@ -97,6 +97,7 @@ def _ascii_name(name: str) -> str:
         return name.encode("ascii", "ignore").decode("ascii")
 
 
+@lru_cache(maxsize=256)  # asked for by the field, and again by the log line
 def message_name(number: int) -> str:
     """Return our own number for a message as it is written for people, in base 36."""
     digits = []

@@ -190,7 +190,7 @@ def _by_recipients(finished: TransactionFinished) -> DeliveryReport:
     fates = _Fates()
     for recipient, reply in zip(finished.transaction.recipients, finished.recipient_replies, strict=True):
         fate = "deferred" if reply is None else _classify_recipient(reply)
-        fates.add(recipient, fate, _reason(f"RCPT <{recipient}>", reply))
+        fates.add(recipient, fate, "" if fate == "accepted" else _reason(f"RCPT <{recipient}>", reply))
     return fates.report(str(finished.data_reply))
 
 

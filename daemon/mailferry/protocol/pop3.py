@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailferry.errors import LocalProtocolError, MessageTooLargeError, RemoteProtocolError
 from mailferry.protocol.framing import BodySink, HeadSink, ReceiveBuffer, StreamedBody
@@ -385,6 +386,7 @@ class Pop3Connection:
         self._buffer.clear()
 
 
+@lru_cache(maxsize=256)  # "+OK 4096 octets", "+OK marked": thousands of times the same
 def _parse_status(line: bytes) -> _Status:
     match = _STATUS.fullmatch(line)
     if match is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailferry.errors import RemoteProtocolError
 
@@ -123,10 +124,9 @@ class ReplyParser:
             raise RemoteProtocolError(
                 f"a reply line of more than {self._limits.reply_line_octets} octets", line
             )
-        text = line[4:-1].decode("utf-8", "replace")
         if mark != b"-" and not self._texts:
-            return make_reply(code, (text,))
-        self._collect(code, text, line)
+            return _short_reply(code, line)
+        self._collect(code, _text(line), line)
         return self._whole() if mark != b"-" else None
 
     def _collect(self, code: int, text: str, line: bytes) -> None:
@@ -157,6 +157,16 @@ class ReplyParser:
         # What a TLS or POP3 server says first is seen here at once, not at the deadline.
         if partial[:3] not in _CODES or (partial[3:4] not in _MARKS and partial[3:] != b"\r"):
             raise RemoteProtocolError("not an SMTP reply", partial)
+
+
+def _text(line: bytes) -> str:
+    return line[4:-1].decode("utf-8", "replace")
+
+
+@lru_cache(maxsize=256)  # the replies to MAIL, RCPT and DATA are the same in thousands of transactions
+def _short_reply(code: int, line: bytes) -> SmtpReply:
+    """Build a reply of one line."""
+    return make_reply(code, (_text(line),))
 
 
 def make_reply(code: int, texts: Sequence[str]) -> SmtpReply:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, TypeGuard
 
 from mailferry.errors import LocalProtocolError
@@ -247,6 +248,7 @@ def rcpt_lines(transaction: Transaction, features: SmtpFeatures) -> list[bytes]:
     return [_path_line("RCPT TO", recipient, utf8=utf8) + _CRLF for recipient in transaction.recipients]
 
 
+@lru_cache(maxsize=1024)  # a destination's recipients come with every message
 def _path_line(verb: str, address: str, *, utf8: bool) -> bytes:
     if not is_envelope_address(address):
         raise LocalProtocolError(f"{address[:100]!r} cannot be written as an envelope address")

@@ -6,7 +6,6 @@ No I/O: reports go in, rows for the ledger come out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from mailferry.model import (
     Deferred,
@@ -89,12 +88,8 @@ class Parcel:
         if self.header_only:
             state = MessageState.SKIPPED  # the message itself was not relayed
         done = state in (MessageState.ACCEPTED, MessageState.DELETE_PENDING)
-        self.record = replace(
-            self.record,
-            state=state,
-            updated_at=now,
-            accepted_at=now if done else None,
-            reason=self._reason(state),
+        self.record = self.record.standing_at(
+            state, now, reason=self._reason(state), accepted_at=now if done else None
         )
         return self.record
 
