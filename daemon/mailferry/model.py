@@ -242,13 +242,15 @@ class DeliveryReport:
     """What one attempt at one destination brought.
 
     `outcome` speaks for the delivery as a whole: `Delivered` only when every
-    recipient has been accepted. The tuples name recipients whose fate this
-    attempt settled.
+    recipient has been accepted. The first two tuples name recipients whose fate this
+    attempt settled, the third those for whom it is to be tried again, where that is told
+    one by one.
     """
 
     outcome: Outcome
     accepted_recipients: tuple[str, ...] = ()
     refused_recipients: tuple[str, ...] = ()
+    deferred_recipients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,3 +271,21 @@ def _silent(registry: object) -> dict[str, float]:
         for sample in family.samples
         if sample.name == "mailferry_etrn_silent"
     }
+
+
+async def test_a_recipient_that_the_envelope_and_the_destination_share_speaks_for_itself_alone(
+    relay: Relay,
+) -> None:
+    fault = Fault(b"RCPT", reply=b"450 4.2.0 not now\r\n", argument=b"copy@example.org", times=1)
+    hop = ScriptedSmtpServer(fault)
+    await hop.start()
+    relay.destination(hop.port, "hop", recipients=["u@example.org", "copy@example.org"])
+    async with relay.running():
+        assert await send(relay) == 451
+        assert {row.message.state for row in relay.rows()} == {MessageState.DEFERRED}
+        assert await send(relay) == 250
+    await hop.stop()
+    assert [message.recipients for message in hop.accepted] == [
+        (b"u@example.org",),
+        (b"copy@example.org",),
+    ]

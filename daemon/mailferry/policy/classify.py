@@ -245,7 +245,9 @@ class _Fates:
             outcome = Deferred(Scope.RECIPIENT, _listed(deferrals))
         elif refusals := self.reasons["refused"]:
             outcome = PermanentFailure(Scope.RECIPIENT, _listed(refusals))
-        return DeliveryReport(outcome, tuple(self.recipients["accepted"]), tuple(self.recipients["refused"]))
+        named = self.recipients
+        deferred = (*named["in-doubt"], *named["deferred"])
+        return DeliveryReport(outcome, tuple(named["accepted"]), tuple(named["refused"]), deferred)
 
 
 # -- replies -----------------------------------------------------------------

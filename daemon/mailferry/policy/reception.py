@@ -95,8 +95,11 @@ def report_for(recipient: str, envelope: Collection[str], report: DeliveryReport
     """Return what a destination's report says about one envelope recipient.
 
     A destination may send to the envelope's recipients; then the report names them. One
-    with recipients of its own names those, and its report speaks for all alike.
+    with recipients of its own names those, and its report speaks for all alike: also for an
+    envelope recipient that is one of them, who has it, while the others do not.
     """
+    if any(each not in envelope for each in report.deferred_recipients):
+        return report
     if recipient in report.accepted_recipients:
         outcome = report.outcome
         receipt = outcome.receipt if isinstance(outcome, Delivered) else "accepted for this recipient"
