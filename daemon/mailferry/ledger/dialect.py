@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, func, literal
+from sqlalchemy import Column, ColumnElement, Connection, Dialect, Table, func, literal
 from sqlalchemy.dialects import postgresql, sqlite
 
 _Insert = sqlite.Insert | postgresql.Insert
@@ -24,6 +24,16 @@ def upsert(dialect_name: str, table: Table) -> _Insert:
         index_elements=list(table.primary_key),
         set_={column.name: statement.excluded[column.name] for column in table.c if not column.primary_key},
     )
+
+
+@lru_cache(maxsize=64)
+def upsert_text(dialect: Dialect, table: Table) -> str:
+    """Return the same as text, which takes a row's values in the order of the columns."""
+    compiled = upsert(dialect.name, table).compile(
+        dialect=dialect, column_keys=[column.name for column in table.c]
+    )
+    assert compiled.positional, dialect.name
+    return str(compiled)
 
 
 def octets_contain(connection: Connection, column: Column[Any], needle: bytes) -> ColumnElement[bool]:

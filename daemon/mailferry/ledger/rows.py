@@ -8,7 +8,7 @@ its length has a bound. Names, unique-ids and recipients are never changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -62,61 +62,65 @@ def storable(text: str) -> str:
     return cleaned.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def message_row(record: MessageRecord) -> dict[str, Any]:
+Row = tuple[Any, ...]
+"""The values of a record's columns, in their order."""
+
+
+def message_row(record: MessageRecord) -> Row:
     """Return the row of a message."""
-    return {
-        "message_id": record.message_id,
-        "maildrop": record.maildrop,
-        "uidl": record.uidl,
-        "state": record.state.value,
-        "size_octets": record.size_octets,
-        "first_seen_at": record.first_seen_at,
-        "updated_at": record.updated_at,
-        "header_digest": record.header_digest,
-        "content_digest": record.content_digest,
-        "sender": storable(record.sender),
-        "recipient": storable(record.recipient),
-        "subject": storable(record.subject),
-        "reason": storable(record.reason),
-        "fetch_attempts": record.fetch_attempts,
-        "next_fetch_at": record.next_fetch_at,
-        "accepted_at": record.accepted_at,
-    }
+    return (
+        record.message_id,
+        record.maildrop,
+        record.uidl,
+        record.state.value,
+        record.size_octets,
+        record.first_seen_at,
+        record.updated_at,
+        record.header_digest,
+        record.content_digest,
+        storable(record.sender),
+        storable(record.recipient),
+        storable(record.subject),
+        storable(record.reason),
+        record.fetch_attempts,
+        record.next_fetch_at,
+        record.accepted_at,
+    )
 
 
-def delivery_row(record: DeliveryRecord) -> dict[str, Any]:
+def delivery_row(record: DeliveryRecord) -> Row:
     """Return the row of a delivery; recipients become JSON text."""
-    return {
-        "message_id": record.message_id,
-        "destination": record.destination,
-        "state": record.state.value,
-        "attempts": record.attempts,
-        "next_attempt_at": record.next_attempt_at,
-        "updated_at": record.updated_at,
-        "receipt": storable(record.receipt),
-        "error": storable(record.error),
-        "accepted_recipients": _recipients_text(record.accepted_recipients),
-        "refused_recipients": _recipients_text(record.refused_recipients),
-    }
+    return (
+        record.message_id,
+        record.destination,
+        record.state.value,
+        record.attempts,
+        record.next_attempt_at,
+        record.updated_at,
+        storable(record.receipt),
+        storable(record.error),
+        _recipients_text(record.accepted_recipients),
+        _recipients_text(record.refused_recipients),
+    )
 
 
-def standing_row(record: StandingRecord) -> dict[str, Any]:
+def standing_row(record: StandingRecord) -> Row:
     """Return the row of a standing."""
-    return {
-        "kind": record.kind.value,
-        "name": record.name,
-        "last_success_at": record.last_success_at,
-        "last_error_at": record.last_error_at,
-        "last_error": storable(record.last_error),
-        "consecutive_failures": record.consecutive_failures,
-        "not_before": record.not_before,
-        "login_delay_seconds": record.login_delay_seconds,
-        "last_attempt_at": record.last_attempt_at,
-        "last_reply": storable(record.last_reply),
-    }
+    return (
+        record.kind.value,
+        record.name,
+        record.last_success_at,
+        record.last_error_at,
+        storable(record.last_error),
+        record.consecutive_failures,
+        record.not_before,
+        record.login_delay_seconds,
+        record.last_attempt_at,
+        storable(record.last_reply),
+    )
 
 
-def row_of(record: LedgerRecord) -> dict[str, Any]:
+def row_of(record: LedgerRecord) -> Row:
     """Return the row of a record, whatever it is of."""
     if isinstance(record, MessageRecord):
         return message_row(record)
@@ -165,11 +169,12 @@ def standing_of(row: Iterable[Any]) -> StandingRecord:
     return StandingRecord(StandingKind(kind), *rest)
 
 
-def _recipients_text(recipients: Sequence[str]) -> str:
-    return json.dumps(recipients) if recipients else "[]"
+# A destination's recipients are the same in thousands of rows: written and parsed once.
+@lru_cache(maxsize=1024)
+def _recipients_text(recipients: tuple[str, ...]) -> str:
+    return json.dumps(recipients)
 
 
-# A destination's recipients are the same in thousands of rows: parsed and kept once.
 @lru_cache(maxsize=1024)
 def _recipients_of(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))

@@ -10,24 +10,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mailferry.ledger.changes import ChangeLog
-from mailferry.ledger.dialect import upsert
+from mailferry.ledger.dialect import upsert_text
 from mailferry.ledger.frames import Note, Stamped
 from mailferry.ledger.rows import (
     RecordKey,
     delivery_of,
-    delivery_row,
     message_of,
-    message_row,
     record_key,
     record_time,
+    row_of,
     standing_of,
-    standing_row,
 )
 from mailferry.ledger.schema import DELIVERY, MESSAGE, STANDING
 from mailferry.model import (
@@ -60,22 +58,16 @@ def write_records(connection: Connection, rows: Collection[Stamped], log: Change
 
 def put_rows(connection: Connection, rows: Collection[Stamped]) -> None:
     """Write whole rows by primary key."""
-    messages = [
-        message_row(record) | {"noted": stamp} for record, stamp in rows if isinstance(record, MessageRecord)
-    ]
+    messages = [row for row in rows if isinstance(row.record, MessageRecord)]
     # A UIDL that comes again: the old message must be gone before the new one is there.
-    messages.sort(key=lambda row: row["state"] != MessageState.GONE.value)
+    messages.sort(key=_comes_later)
     _put(connection, MESSAGE, messages)
-    _put(
-        connection,
-        DELIVERY,
-        [delivery_row(rec) | {"noted": stamp} for rec, stamp in rows if isinstance(rec, DeliveryRecord)],
-    )
-    _put(
-        connection,
-        STANDING,
-        [standing_row(rec) | {"noted": stamp} for rec, stamp in rows if isinstance(rec, StandingRecord)],
-    )
+    _put(connection, DELIVERY, [row for row in rows if isinstance(row.record, DeliveryRecord)])
+    _put(connection, STANDING, [row for row in rows if isinstance(row.record, StandingRecord)])
+
+
+def _comes_later(row: Stamped) -> bool:
+    return not (isinstance(row.record, MessageRecord) and row.record.state is MessageState.GONE)
 
 
 def adopt_messages(connection: Connection, rows: Sequence[Stamped], log: ChangeLog) -> None:
@@ -142,9 +134,11 @@ def prune_slice(connection: Connection, before: float, limit: int) -> int:
     return connection.execute(delete(MESSAGE).where(MESSAGE.c.message_id.in_(oldest))).rowcount
 
 
-def _put(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+def _put(connection: Connection, table: Table, rows: Sequence[Stamped]) -> None:
+    # By the driver itself: to make named parameters of rows and positional ones of these takes as long as SQLite does.
     if rows:
-        connection.execute(upsert(connection.dialect.name, table), rows)
+        values = [(*row_of(record), stamp) for record, stamp in rows]
+        connection.exec_driver_sql(upsert_text(connection.dialect, table), values)
 
 
 def _is_news(row: Stamped, stored: Stamped | None) -> bool:
