@@ -2,9 +2,10 @@
 
 How many sessions. One is kept as long as it moves: then at most one message is
 between its final dot and our row when the process dies, and that one alone can be
-doubled. Another is opened when work waits and no session has finished anything
-for a while: one slow message (a scanner, greylisting) must not hold up the rest.
-`max_sessions` caps it.
+doubled. Others are opened for two reasons. To a next hop far away a session carries one
+message per round trip, so there `policy.session_count` says how many pay for what waits.
+And when work waits and no session has finished anything for a while: one slow message (a
+scanner, greylisting) must not hold up the rest. `max_sessions` caps it.
 
 A message that must be written anew first (`letter.Rewrite`) is, in a thread, one at
 a time; a second one that needs it waits, and what is behind it.
@@ -34,6 +35,7 @@ from mailferry.model import (
     Scope,
 )
 from mailferry.policy.classify import classify_transaction
+from mailferry.policy.session_count import Pace, sessions_that_pay
 from mailferry.protocol.smtp_features import SmtpFeatures
 from mailferry.protocol.smtp_transaction import Transaction, TransactionFinished
 
@@ -71,6 +73,10 @@ class Session(Protocol):
     @property
     def features(self) -> SmtpFeatures:
         """What the next hop offers."""
+
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """The shortest time in which a reply came; None before the first."""
 
     @property
     def can_begin(self) -> bool:
@@ -142,6 +148,8 @@ class SmtpDestination:
         self._closing: set[asyncio.Task[None]] = set()
         self._moved_at = 0.0
         self._no_extra_before = 0.0
+        self._opening_seconds = 0.0
+        """What it took to open the last session."""
         self._timer: asyncio.TimerHandle | None = None
         self._dispatching = False
         self._draining = False
@@ -158,7 +166,8 @@ class SmtpDestination:
             delivery.done(_untried("the daemon is stopping"))
             return
         self._waiting.append(_Order(delivery))
-        if len(self._waiting) == 1 or self._timer is None:
+        waiting = len(self._waiting)
+        if not waiting & (waiting - 1) or self._timer is None:  # with each doubling sessions may be too few
             self._dispatch()  # else it is behind others, and whatever moves those moves it
 
     async def drain(self) -> None:
@@ -314,21 +323,30 @@ class SmtpDestination:
         if not self._waiting or self._draining:
             return
         under_way = len(self._sessions) + len(self._opening)
-        now = self._now()
-        nothing_moves = now - self._moved_at >= PATIENCE_SECONDS and self._rewriting is None
-        stuck = nothing_moves and now >= self._no_extra_before and not self._opening
-        if under_way == 0 or (stuck and under_way < self._limits.max_sessions):
-            self._moved_at = now
+        wanted = max(1, min(self._wanted_sessions(under_way), self._limits.max_sessions))
+        for _ in range(under_way, wanted):
+            self._moved_at = self._now()
             task = asyncio.get_running_loop().create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opened)
 
+    def _wanted_sessions(self, under_way: int) -> int:
+        now = self._now()
+        if under_way == 0 or now < self._no_extra_before or self._rewriting is not None:
+            return 1
+        stuck = now - self._moved_at >= PATIENCE_SECONDS and not self._opening
+        trips = [s.round_trip_seconds for s in self._sessions if s.round_trip_seconds is not None]
+        pace = Pace(len(self._waiting), min(trips, default=None), self._opening_seconds)
+        return max(under_way + stuck, sessions_that_pay(pace))
+
     async def _open(self) -> None:
+        began = self._now()
         try:
             session = await self._connector.open()
         except (MailferryError, OSError) as error:
             self._no_session(error)
             return
+        self._opening_seconds = self._now() - began
         session.on_change = self._dispatch
         self._sessions.append(session)
         self._moved_at = self._now()  # to open took time in which nothing could move

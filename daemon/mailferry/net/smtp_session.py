@@ -51,6 +51,9 @@ class SmtpSession:
         self.on_end: Callable[[], None] = lambda: None
         self.transactions = 0
         """How many have been begun."""
+        self.round_trip_seconds: float | None = None
+        """The shortest time in which a reply came; the greeting, which has other reasons to wait, not counted."""
+        self._asked_at: float | None = None
         self._final_timeout_seconds = final_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._greeting: asyncio.Future[Greeting] = self._loop.create_future()
@@ -176,6 +179,8 @@ class SmtpSession:
             return
         # Octets that complete nothing are not progress: a peer could drip for ever.
         answered = self.core.receiving_octets != unfinished_octets
+        if answered and self._asked_at is not None:
+            self._note_round_trip(self._loop.time() - self._asked_at)
         self._handling = True
         try:
             for event in events:
@@ -205,10 +210,17 @@ class SmtpSession:
         if finished is not None:
             finished(event)
 
+    def _note_round_trip(self, seconds: float) -> None:
+        self._asked_at = None
+        if self.round_trip_seconds is None or seconds < self.round_trip_seconds:
+            self.round_trip_seconds = seconds
+
     def _flush(self, timeout_seconds: float | None = None, *, answered: bool = False) -> None:
         self._write()
         awaiting, before = self.core.awaiting, self._awaiting
         self._awaiting = awaiting
+        if awaiting and not before:
+            self._asked_at = self._loop.time()
         if not awaiting:
             self.link.expect_nothing()
         elif awaiting == before and not answered:

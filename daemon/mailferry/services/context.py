@@ -73,7 +73,7 @@ class MaildropPolicy:
     server: str
     destinations: tuple[DestinationName, ...]
     retention: Retention = field(default_factory=Retention)
-    prefetch: int = 32
+    prefetch: int = 128
     max_size_octets: int = 0
     oversize: Oversize = Oversize.SKIP
     rejected: Rejected = Rejected.KEEP

@@ -36,6 +36,7 @@ class FakeSession:
         self.on_change: Callable[[], None] = lambda: None
         self.failure: MailferryError | None = None
         self.transactions = 0
+        self.round_trip_seconds: float | None = None
         self.features = SmtpFeatures()
         self.closing = False
         self.quits = 0
@@ -92,7 +93,10 @@ class FakeSession:
 class FakeConnector:
     """Opens when told to, or at once."""
 
-    def __init__(self, *, overlapping: bool = False, at_once: bool = True) -> None:
+    def __init__(
+        self, *, overlapping: bool = False, at_once: bool = True, round_trip_seconds: float | None = None
+    ) -> None:
+        self.round_trip_seconds = round_trip_seconds
         self.sessions: list[FakeSession] = []
         self.asked = 0
         self.cancelled = 0
@@ -112,6 +116,7 @@ class FakeConnector:
         if self.error is not None:
             raise self.error
         self.sessions.append(FakeSession(overlapping=self._overlapping))
+        self.sessions[-1].round_trip_seconds = self.round_trip_seconds
         return self.sessions[-1]
 
 
@@ -187,6 +192,50 @@ async def test_a_session_that_moves_is_enough(clock: Callable[[float], None]) ->
         await turns()
         connector.sessions[0].finish()
     assert connector.asked == 1
+    await hop.drain()
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass for the destination."""
+    monkeypatch.setattr(SmtpDestination, "_now", lambda _self: 1000.0)
+
+
+@pytest.mark.usefixtures("still")
+@pytest.mark.parametrize(("trip_seconds", "sessions"), [(0.02, 3), (0.001, 1), (None, 1)])
+async def test_a_next_hop_far_away_gets_sessions_at_once_and_no_more_than_allowed(
+    trip_seconds: float | None, sessions: int
+) -> None:
+    connector, reports = FakeConnector(round_trip_seconds=trip_seconds), Reports()
+    hop = destination(connector, max_sessions=3)
+    for number in range(9):
+        hop.submit(reports.order(str(number)))
+    await turns(10)
+    assert connector.asked == sessions
+    for _ in range(9):
+        for session in connector.sessions:
+            if not session.idle:
+                session.finish()
+    assert not reports.open
+    assert connector.asked == sessions
+    await hop.drain()
+
+
+@pytest.mark.usefixtures("still")
+async def test_a_further_session_that_was_refused_is_not_asked_for_again_soon() -> None:
+    connector, reports = FakeConnector(round_trip_seconds=0.02), Reports()
+    hop = destination(connector, max_sessions=3)
+    hop.submit(reports.order("first"))
+    await turns()
+    connector.error = HopError("too many sessions")
+    for number in range(9):
+        hop.submit(reports.order(str(number)))
+    await turns(10)
+    assert connector.asked == 3
+    for _ in range(10):
+        connector.sessions[0].finish()
+        await turns()
+    assert (connector.asked, bool(reports.open)) == (3, False)
     await hop.drain()
 
 

@@ -313,3 +313,40 @@ async def test_it_is_not_smtp() -> None:
     with pytest.raises(RemoteProtocolError):
         await session.greeting()
     assert wire.closed
+
+
+# --- the round trip --------------------------------------------------------------
+
+
+class _Watch:
+    """A clock that is set by hand, in the place of the loop's."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def create_future(self) -> asyncio.Future[object]:
+        return asyncio.get_running_loop().create_future()
+
+
+async def test_the_shortest_reply_tells_how_far_the_next_hop_is() -> None:
+    wire = FakeWire(greeting=GREETING)
+    session = SmtpSession(wire.link, SmtpConnection())
+    session._loop = watch = _Watch()  # type: ignore[assignment]  # all that is used of it
+    await session.greeting()
+    trips = []
+    # EHLO; a message whose MAIL is quick and whose content is stored slowly; one that is slow at all.
+    steps = [(0.5, OFFER), (0.25, b"250 ok\r\n" * 2), (0.0, b"354 go\r\n"), (8.0, b"250 taken\r\n")]
+    asked = asyncio.create_task(session.ask(Ehlo("relay.example.org")))
+    for seconds, reply in steps:
+        await turns()
+        watch.now += seconds
+        wire.receive(reply)
+        await turns()
+        trips.append(session.round_trip_seconds)
+        if asked.done() and session.idle:
+            session.begin(letter(), lambda _finished: None)
+    assert trips == [0.5, 0.25, 0.25, 0.25]
+    session.fail(ConnectionLostError("over"))
