@@ -46,7 +46,8 @@ class SessionLimits:
         session_seconds: after this no further transaction begins.
         max_messages: brought in one session; after that no further transaction begins either.
         max_recipients: of one message (RFC 5321 s.4.5.3.1.8: 100 at least).
-        max_commands: between one message that was taken and the next.
+        max_commands: between one message that was taken and the next. RFC 5321 s.4.5.3.1.10: who has
+            more recipients than are taken tries them all, hears 452, and sends to those that were.
         max_refusals: commands refused with 5yz, in all.
         memory_wait_seconds: how long DATA may wait for memory.
         reply_seconds: how long a client is kept waiting for its answer to a message; clients wait
@@ -59,7 +60,7 @@ class SessionLimits:
     session_seconds: float = 3600.0
     max_messages: int = 1000
     max_recipients: int = 100
-    max_commands: int = 250
+    max_commands: int = 1000
     max_refusals: int = 50
     memory_wait_seconds: float = 60.0
     reply_seconds: float = 480.0

@@ -46,6 +46,7 @@ class SmtpSession(SmtpLink):
     """Carries out a client's commands."""
 
     _transaction: _Transaction | None = None
+    _refused_for_good = 0
 
     async def handle_exception(self, error: Exception) -> str:
         """Answer what broke a command: the client's fault, or ours."""
@@ -66,10 +67,11 @@ class SmtpSession(SmtpLink):
         return "421 4.3.0 Something went wrong here"
 
     async def _refuse(self, what: Refusal, reply: str) -> None:
-        """Answer with a refusal; those who collect too many are sent away."""
+        """Answer with a refusal; those who collect too many for good are sent away."""
         self.tally.refusals += 1
+        self._refused_for_good += reply.startswith("5")
         self._house.refused(self, what, reply)
-        if self.tally.refusals >= self._house.limits.max_refusals and not reply.startswith("421"):
+        if self._refused_for_good >= self._house.limits.max_refusals and not reply.startswith("421"):
             reply = "421 4.7.0 Too many refusals"
         if reply.startswith("421"):
             self._farewell(reply)

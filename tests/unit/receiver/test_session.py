@@ -287,6 +287,15 @@ async def test_recipients_of_one_message_are_bounded(post: LazyPost) -> None:
 
 
 @timeless
+async def test_recipients_beyond_the_bound_do_not_cost_the_others_the_message(post: LazyPost) -> None:
+    client = await (await post.client()).greet()
+    codes = await client.codes("MAIL FROM:<>", *[f"RCPT TO:<u{n}@example.org>" for n in range(300)])
+    assert codes == ["250"] * 101 + ["452"] * 200
+    assert await client.codes("DATA", *MESSAGE) == ["354", "250"]
+    assert len(post.mails[0].envelope_recipients) == 100
+
+
+@timeless
 async def test_refusals_of_one_session_are_bounded(post: LazyPost) -> None:
     client = await (await post.set(max_refusals=5).client()).greet()
     codes = await client.codes("MAIL FROM:<>", *["RCPT TO:<u@example.net>"] * 9)
