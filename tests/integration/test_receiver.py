@@ -28,7 +28,7 @@ from support.relay import Relay, until
 from support.scripted_smtp import FINAL, ScriptedSmtpServer, SmtpFeatures
 
 T = TypeVar("T")
-TEXT = b"Subject: hi\r\n\r\nbody\r\n.dot\r\n"
+TEXT = b"Subject: hi\r\nMessage-ID: <1@example.net>\r\n\r\nbody\r\n.dot\r\n"
 
 
 @pytest.fixture

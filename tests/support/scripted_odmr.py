@@ -260,5 +260,8 @@ class _ProviderSession(LineLink):
 
 def mail(number: int, *recipients: str) -> QueuedMail:
     """Return a message that its body tells from the others."""
-    content = b"From: friend@example.net\r\nSubject: number %d\r\n\r\n.dots\r\nbody %d\r\n" % (number, number)
+    content = b"From: friend@example.net\r\nMessage-ID: <%d@example.net>\r\n\r\n.dots\r\nbody %d\r\n" % (
+        number,
+        number,
+    )
     return QueuedMail(recipients or ("bob@example.org",), content)

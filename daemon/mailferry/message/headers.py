@@ -125,6 +125,16 @@ def count_fields(header: bytes, name: bytes) -> int:
     return sum(1 for _ in _named(name).finditer(b"\n" + header))
 
 
+def is_told_apart(header: bytes) -> bool:
+    """Tell whether the same octets can only be the same message, come once more.
+
+    A server that queues mail writes Received, and most programs a Message-ID (RFC 5322
+    s.3.6.4). What has neither may come from a device that says the same whenever it
+    has something to say; its Date, if any, may be that of a clock which stands still.
+    """
+    return any(first_field(header, name) is not None for name in (b"Received", b"Message-ID"))
+
+
 @lru_cache(maxsize=64)
 def _named(name: bytes) -> re.Pattern[bytes]:
     """Return a pattern for a field (1, its value 2) after the end of the line before it.

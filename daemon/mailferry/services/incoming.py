@@ -153,7 +153,9 @@ class Incoming:
 
         try:
             self._around.ledger.commit(rows, done)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001  a fault of ours, too: the step must come to its end
+            if not isinstance(error, StoreError):
+                _bugs.exception("rows of message %s", self._message.message_id)
             done(error)
 
     def _step_done(self) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from mailferry.errors import StoreError
 from mailferry.events import ReceiverMessageReceived
 from mailferry.message.digest import content_digest, header_digest
-from mailferry.message.headers import header_of
+from mailferry.message.headers import header_of, is_told_apart
 from mailferry.message.summary import summarise
 from mailferry.message.trace_fields import trace_facts
 from mailferry.model import (
@@ -128,6 +128,8 @@ class MailReception:
         try:
             since = self._around.clock() - KNOWN_SECONDS
             known = await self._around.ledger.received_messages(tuple(uidls), since)
+            if not is_told_apart(header_of(mail.content)):
+                known = {uidl: each for uidl, each in known.items() if not was_accepted(each)}
             new = {uidl: recipient for uidl, recipient in uidls.items() if not was_accepted(known.get(uidl))}
             return await self._deliver(mail, digest, new, known) if new else _KNOWN
         finally:

@@ -31,7 +31,7 @@ from mailferry.services.reception import MailReception, ReceptionPolicy
 from support.fakes import FakeDestination, FakeLedger
 from support.virtual_time import FakeClock, settle, timeless
 
-CONTENT = b"From: a@example.net\r\nSubject: hi\r\n\r\nbody\r\n"
+CONTENT = b"From: a@example.net\r\nSubject: hi\r\nMessage-ID: <1@example.net>\r\n\r\nbody\r\n"
 AWAY = DeliveryReport(Deferred(Scope.NEXT_HOP, "connection refused"))
 BUSY = DeliveryReport(Deferred(Scope.MESSAGE, "450 4.2.0 greylisted"))
 NEVER = DeliveryReport(PermanentFailure(Scope.MESSAGE, "550 5.7.1 we take no such thing"))
@@ -187,6 +187,15 @@ async def test_a_transaction_whose_answer_was_lost_is_answered_and_not_delivered
     assert len(desk.asked()) == 2, "so late, it is meant to come twice"
 
 
+async def test_what_nothing_tells_apart_is_another_message_when_it_comes_again() -> None:
+    desk = Desk()
+    alarm = b"Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nSubject: door open\r\n\r\nalarm\r\n"
+    desk.says["office"] = [TAKEN, BUSY]
+    assert [await desk.bring(content=alarm) for _ in range(3)] == [250, 451, 250]
+    assert len(desk.asked()) == 3
+    assert [row.state for row in desk.ledger.messages.values()] == [MessageState.GONE] * 2
+
+
 async def test_the_same_content_for_another_recipient_is_another_message() -> None:
     desk = Desk()
     assert [await desk.bring("u@example.org"), await desk.bring("v@example.org")] == [250, 250]
@@ -255,6 +264,17 @@ async def test_a_fault_of_ours_leaves_the_message_with_its_sender(caplog: pytest
     desk.around.destinations.clear()  # type: ignore[attr-defined]
     assert await desk.bring() == 451
     assert "KeyError" in caplog.text
+    caplog.clear()
+
+
+async def test_a_fault_where_rows_are_written_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    monkeypatch.setattr(desk.ledger, "commit", lambda _rows, _done: 1 / 0)
+    async with asyncio.timeout(5):
+        assert await desk.bring() == 451
+    assert "ZeroDivisionError" in caplog.text
     caplog.clear()
 
 
