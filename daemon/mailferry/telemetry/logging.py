@@ -16,6 +16,7 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from mailferry.telemetry.lines import LineWriter
 from mailferry.telemetry.redaction import redact
 from mailferry.telemetry.rendering import (
     ConsoleRenderer,
@@ -51,23 +52,24 @@ def configure_logging(*, format: LogFormat, level: str, stream: TextIO) -> Logge
     threshold = _threshold(level)
     _tolerate(stream)
     processors = _processors(format, stream)
+    lines = LineWriter(stream)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: lines,
         context_class=dict,
         cache_logger_on_first_use=True,
     )
-    _adopt_libraries(processors, max(threshold, logging.WARNING), stream)
+    _adopt_libraries(processors, max(threshold, logging.WARNING), stream, lines)
 
-    return Loggers(stream)
+    return Loggers(lines)
 
 
 class Loggers:
     """Makes loggers of the latest settings; keyword arguments are fields of every line."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, lines: LineWriter) -> None:
+        self._lines = lines
 
     def __call__(self, **fields: object) -> FilteringBoundLogger:
         """Return one that leaves out what is below the level."""
@@ -77,9 +79,9 @@ class Loggers:
     def unfiltered(self, **fields: object) -> FilteringBoundLogger:
         """Return one that leaves out nothing, for lines that somebody has asked for by themselves."""
         everything = structlog.make_filtering_bound_logger(logging.DEBUG)
-        logger: FilteringBoundLogger = structlog.wrap_logger(
-            structlog.WriteLogger(self._stream), wrapper_class=everything
-        ).bind(**fields)
+        logger: FilteringBoundLogger = structlog.wrap_logger(self._lines, wrapper_class=everything).bind(
+            **fields
+        )
         return logger
 
 
@@ -125,9 +127,21 @@ def _is_journal(stream: TextIO) -> bool:
 class _LibraryHandler(logging.StreamHandler[TextIO]):
     """Our handler on the root logger; its class tells it from those of others."""
 
+    def __init__(self, stream: TextIO, lines: LineWriter) -> None:
+        super().__init__(stream)
+        self._lines = lines
 
-def _adopt_libraries(processors: list[Processor], threshold: int, stream: TextIO) -> None:
-    handler = _LibraryHandler(stream)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record behind what was said before."""
+        try:
+            self._lines.flush()
+        except Exception:  # noqa: BLE001  as the class above does with its own
+            self.handleError(record)
+        super().emit(record)
+
+
+def _adopt_libraries(processors: list[Processor], threshold: int, stream: TextIO, lines: LineWriter) -> None:
+    handler = _LibraryHandler(stream, lines)
     handler.setLevel(threshold)
     handler.addFilter(RepeatedRecords())
     handler.setFormatter(ProcessorFormatter(processors=processors, foreign_pre_chain=[_as_event]))
