@@ -221,9 +221,11 @@ class Deferred:
     """False when nothing was tried (route paused, shutting down): counts as no attempt."""
     credentials: bool = False
     """True when the next hop did not take our user name or password: a person must act."""
-    after_content: bool = False
-    """True when the next hop ended the session in answer to the message's content: that blames
-    the hop, but it may be the message, which must not go first for ever. Counts as its attempt."""
+    in_transaction: bool = False
+    """True when what blames the next hop came in the middle of this message's own transaction."""
+    counts: bool = False
+    """True when it counts as an attempt of the message, though it blames the hop: it may be the
+    message, which must not go first for ever."""
 
 
 @dataclass(frozen=True, slots=True)

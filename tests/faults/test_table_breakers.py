@@ -19,6 +19,7 @@ POLLS = 10
 MINUTES = 5
 LARGE = 400_000
 MARK = b"the one that breaks"
+SENDER = b"breaker@example.org"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ BREAKERS = {
     "next hop resets in its content": Breaker("smtp", Fault(CONTENT, Reset(), argument=MARK)),
     "next hop closes after its content": Breaker("smtp", Fault(FINAL, Close(), argument=MARK, effect=False)),
     "next hop silent after its content": Breaker("smtp", Fault(FINAL, Stall(), argument=MARK, effect=False)),
+    "421 to its sender": Breaker("smtp", Fault(b"MAIL", reply=b"421 4.7.1 not this\r\n", argument=SENDER)),
+    "454 to its sender": Breaker("smtp", Fault(b"MAIL", reply=b"454 4.7.1 not this\r\n", argument=SENDER)),
+    "next hop closes at its sender": Breaker("smtp", Fault(b"MAIL", Close(), argument=SENDER)),
     "RETR refused": Breaker("pop3", Fault(b"RETR", reply=b"-ERR cannot\r\n", argument=b"1")),
     "server closes in RETR": Breaker("pop3", Fault(b"RETR", Close(200), argument=b"1")),
     "server resets in RETR": Breaker("pop3", Fault(b"RETR", Reset(200), argument=b"1")),
@@ -74,6 +78,7 @@ async def get_through(rig: FaultRig, breaker: Breaker) -> None:
 def mail_with(messages: int) -> list[bytes]:
     bad = make_messages(1, seed=41, sizes=(LARGE,))[0].replace(b"Subject: plain", b"Subject: " + MARK)
     assert MARK in bad[:200]
+    bad = b"Return-Path: <%s>\r\n%s" % (SENDER, bad)
     return [bad, *make_messages(messages - 1, seed=42, sizes=(300, 1000))]
 
 

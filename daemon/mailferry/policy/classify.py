@@ -79,9 +79,8 @@ def classify_transaction(finished: TransactionFinished) -> DeliveryReport:
     for stage, reply in _said(finished):
         if _blames_hop(reply):
             told_after_it = finished.content_sent and reply is finished.data_reply
-            return DeliveryReport(
-                Deferred(Scope.NEXT_HOP, _reason(stage, reply), after_content=told_after_it)
-            )
+            reason = _reason(stage, reply)
+            return DeliveryReport(Deferred(Scope.NEXT_HOP, reason, in_transaction=True, counts=told_after_it))
     if finished.sender_reply is None or not finished.sender_reply.positive:
         return DeliveryReport(_classify_sender(finished))
     if None in finished.recipient_replies:
@@ -137,7 +136,7 @@ def _classify_sender(finished: TransactionFinished) -> Outcome:
         return PermanentFailure(Scope.MESSAGE, reason)
     if reply.code in {500, 502, 503}:
         # The verb itself is unknown, switched off or out of turn: the next message would hear the same.
-        return Deferred(Scope.NEXT_HOP, reason)
+        return Deferred(Scope.NEXT_HOP, reason, in_transaction=True)
     if reply.code in {501, 504, 555}:
         # An argument is disliked: this sender's syntax or this message's parameters. Others may pass.
         return Deferred(Scope.MESSAGE, reason)
@@ -212,7 +211,7 @@ def _by_final_replies(
     hop = any(final is not None and _blames_hop(final) for final in final_replies)
     if hop and not report.accepted_recipients and isinstance(report.outcome, Deferred):
         # As with SMTP: a store that is going down, say. One that took the message for somebody is up.
-        return replace(report, outcome=replace(report.outcome, scope=Scope.NEXT_HOP, after_content=True))
+        return replace(report, outcome=replace(report.outcome, scope=Scope.NEXT_HOP, counts=True))
     return report
 
 
@@ -302,7 +301,7 @@ def _mail_stage(finished: TransactionFinished) -> str:
 
 
 def _lost(stage: str) -> Deferred:
-    return Deferred(Scope.NEXT_HOP, f"the connection ended before the reply to {stage}")
+    return Deferred(Scope.NEXT_HOP, f"the connection ended before the reply to {stage}", in_transaction=True)
 
 
 def _reason(stage: str, reply: SmtpReply | None) -> str:

@@ -124,7 +124,7 @@ class Parcel:
 
 def _leaves_no_trace(report: DeliveryReport) -> bool:
     outcome = report.outcome
-    if not isinstance(outcome, Deferred) or outcome.in_doubt or outcome.after_content:
+    if not isinstance(outcome, Deferred) or outcome.in_doubt or outcome.counts:
         return False
     settled_some = report.accepted_recipients or report.refused_recipients
     return not settled_some and (not outcome.attempted or outcome.scope is Scope.NEXT_HOP)

@@ -131,10 +131,11 @@ class Route:
     def _pass_on(self, delivery: Delivery) -> None:
         self._under_way += 1
         self._idle.clear()
+        suspect = self.half_open or delivery.attempt > 1
 
         def done(report: DeliveryReport) -> None:
             self._learn(report)
-            delivery.done(report)
+            delivery.done(_counted(report) if suspect else report)
             self._under_way -= 1
             self._after_probe()
             if not self._under_way:  # what waited behind a probe has been passed on, or given back
@@ -228,6 +229,18 @@ class RouteStandings:
             route = self._routes.get(DestinationName(standing.name))
             if route is not None:  # else it was removed while the row was written
                 route.standing_saved(standing)
+
+
+def _counted(report: DeliveryReport) -> DeliveryReport:
+    """Let a second failure in the middle of a transaction count for the message that met it, too.
+
+    Else one at which a next hop always hangs up, or says 421, would be every probe, and hold up
+    all others for ever.
+    """
+    outcome = report.outcome
+    if not isinstance(outcome, Deferred) or not outcome.in_transaction:
+        return report
+    return replace(report, outcome=replace(outcome, counts=True))
 
 
 def _untried(reason: str) -> DeliveryReport:

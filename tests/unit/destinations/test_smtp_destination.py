@@ -381,9 +381,8 @@ async def test_a_new_session_that_dies_at_its_first_message_is_told_as_a_failure
     hop.submit(reports.order("a"))
     await turns()
     connector.sessions[0].die()
-    assert reports.outcome("a") == Deferred(
-        Scope.NEXT_HOP, "the connection ended before the reply to MAIL: hop: gone"
-    )
+    reason = "the connection ended before the reply to MAIL: hop: gone"
+    assert reports.outcome("a") == Deferred(Scope.NEXT_HOP, reason, in_transaction=True)
     assert connector.asked == 1
     await hop.drain()
 

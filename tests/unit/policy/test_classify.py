@@ -158,7 +158,7 @@ def test_lmtp_what_blames_the_hop_after_the_content_counts_as_the_messages_attem
     outcome = classify_transaction(stored("421 4.3.2 going down")).outcome
 
     assert isinstance(outcome, Deferred)
-    assert outcome.after_content
+    assert outcome.counts
 
 
 @pytest.mark.parametrize(

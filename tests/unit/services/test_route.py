@@ -154,6 +154,24 @@ def test_a_probe_that_fails_pauses_for_longer_and_releases_who_waits(bench: Benc
     )
 
 
+def test_a_probe_that_fails_in_its_own_transaction_counts_for_its_message_too(bench: Bench) -> None:
+    """Else the message at which the next hop hangs up would be every probe, and hold up all others."""
+    hung_up = DeliveryReport(Deferred(Scope.NEXT_HOP, "421 at MAIL", in_transaction=True))
+    for name in ("a", "b"):
+        bench.submit(name)
+        bench.inner.answer(hung_up)
+        bench.wait(FIRST_PAUSE * 3)
+    bench.submit("c")
+    bench.inner.answer(DOWN)
+    counted = [
+        (outcome.scope, outcome.counts)
+        for name in "abc"
+        for report in bench.answers[name]
+        if isinstance(outcome := report.outcome, Deferred)
+    ]
+    assert counted == [(Scope.NEXT_HOP, False), (Scope.NEXT_HOP, True), (Scope.NEXT_HOP, False)]
+
+
 def test_a_probe_that_was_not_tried_lets_the_next_one_try(bench: Bench) -> None:
     pause(bench)
     bench.wait(FIRST_PAUSE)
