@@ -22,7 +22,7 @@ def measure(book: Book, wish: Wish, output: Path, *, show: bool) -> Book:
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with Site(Path(folder)) as site:
-            rig = Rig(site)
+            rig = Rig(site, brief=wish.brief)
             for key in wish.workloads:
                 chapter = _chapter(rig, WORKLOADS[key], wish)
                 book = book.with_chapter(chapter)

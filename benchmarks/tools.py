@@ -1,7 +1,8 @@
-"""The small C programs of the benchmark, compiled where they are newer than what was built."""
+"""The small C programs of the benchmark, compiled when they are first asked for."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -24,17 +25,25 @@ def found(program: str) -> str | None:
 
 
 def tool(name: str) -> str:
-    """Return the path of one of our C programs, compiled if need be.
+    """Return the path of one of our C programs, compiled unless that was done before.
 
     Raises:
         MissingToolError: there is no C compiler.
         subprocess.CalledProcessError: it does not compile; what the compiler says is on stderr.
     """
-    source, built = SOURCES / f"{name}.c", _BUILT / name
-    newest = max(path.stat().st_mtime for path in (source, *SOURCES.glob("*.h")))
-    if not built.exists() or built.stat().st_mtime < newest:
+    source = SOURCES / f"{name}.c"
+    built = _BUILT / f"{name}-{_digest(source)}"
+    if not built.exists():
         _compile(source, built)
     return str(built)
+
+
+def _digest(source: Path) -> str:
+    """Return a short digest of all that a program is made from, so that none is taken for another."""
+    made_from = hashlib.sha256(" ".join(_FLAGS).encode("ascii"))
+    for path in (source, *sorted(SOURCES.glob("*.h"))):
+        made_from.update(path.read_bytes())
+    return made_from.hexdigest()[:12]
 
 
 def _compile(source: Path, built: Path) -> None:

@@ -21,6 +21,7 @@ missing_servers() {
     [ -x /usr/lib/dovecot/lmtp ] || echo dovecot-lmtpd
     has postfix || echo postfix
     has promtool || echo prometheus
+    has cc || echo gcc libc6-dev # for make bench-smoke
 }
 
 as_root() {
