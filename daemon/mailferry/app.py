@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property, partial
-from typing import Any, TextIO
+from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
@@ -27,6 +27,7 @@ from mailferry.assembly.notices import Notices
 from mailferry.assembly.observing import LinkWatcher, make_metrics, measured, read_gauges
 from mailferry.assembly.receiver import Reception
 from mailferry.assembly.reload import Reloader
+from mailferry.assembly.web import web_side
 from mailferry.assembly.workshop import Arriving, Routes, Standings, Workshop
 from mailferry.config.models import Settings
 from mailferry.config.source import ConfigSource
@@ -50,10 +51,10 @@ from mailferry.services.budget import MemoryBudget
 from mailferry.services.context import Surroundings
 from mailferry.services.etrn import ArrivalWatch, EtrnServer
 from mailferry.services.poll import PollReport
+from mailferry.telemetry.daybook import DayBook
 from mailferry.telemetry.events import EventLog
 from mailferry.telemetry.fanout import fan_out
 from mailferry.telemetry.logging import configure_logging
-from mailferry.web.server import WebServer
 
 
 class Application:
@@ -73,6 +74,7 @@ class Application:
         self.metrics = make_metrics(settings, self.registry)
         self._notices = Notices()
         self._notices.address(settings, self._making)
+        self._day_book = DayBook(time.time)
         self.emit: Emit = fan_out(*self._sinks)
 
     def _loggers(self, settings: Settings) -> tuple[FilteringBoundLogger, FilteringBoundLogger]:
@@ -91,7 +93,7 @@ class Application:
 
     @property
     def _sinks(self) -> tuple[Emit, ...]:
-        return (self._log, self.metrics.observe, self._notices)
+        return (self._log, self.metrics.observe, self._notices, self._day_book)
 
     async def run(self) -> None:
         """Run as a daemon until a signal asks for the end.
@@ -106,7 +108,7 @@ class Application:
             async with (
                 self.opened() as supervisor,
                 measured(self.metrics),
-                self._web(supervisor),
+                self._web(),
                 self._control(),
                 self._watching(supervisor),
             ):
@@ -271,34 +273,7 @@ class Application:
 
     # HTTP
 
-    @asynccontextmanager
-    async def _web(self, supervisor: Supervisor) -> AsyncIterator[None]:
-        host, port = self.settings.http.host, self.settings.http.port
-        if host is None or port is None:
-            yield
-            return
-        server = WebServer(host=host, port=port, registry=self.registry, health=_Health(supervisor))
-        await server.start()
-        try:
-            yield
-        finally:
-            await server.stop()
-
-
-class _Health:
-    """Answers /healthz and /readyz."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-
-    def live(self) -> tuple[bool, dict[str, Any]]:
-        """The event loop answers, so it lives; the schedule must move with it."""
-        supervisor = self._supervisor
-        trouble = supervisor.pulse.trouble if supervisor.pulse is not None else ""
-        return not trouble, {"version": __version__} | ({"trouble": trouble} if trouble else {})
-
-    def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Configured, ledger open, schedule running, not on its way out."""
-        supervisor = self._supervisor
-        well = supervisor.started and supervisor.schedule_running and not supervisor.stopping
-        return well, {"version": __version__, "maildrops": supervisor.maildrop_count}
+    def _web(self) -> AbstractAsyncContextManager[None]:
+        if self._control_parts is None:
+            return nullcontext()
+        return web_side(self._control_parts, self.registry, self._day_book, self._hostname)

@@ -820,15 +820,34 @@ class PauseEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class ControlUsed(Event):
-    """Somebody has told the daemon to do something, over the control socket."""
+    """Somebody has told the daemon to do something, over the control socket or on the status page."""
 
     name: ClassVar[str] = "control.used"
     operation: str
-    """`poll`, `pause`, `resume`, `retry`, `reload` or `trace`."""
+    """`poll`, `pause`, `resume`, `retry`, `retry-all`, `release`, `ask`, `reload` or `trace`."""
     targets: str
     """What it was about, as it was asked for; empty for the daemon as a whole."""
     asked_by: str
-    """Who: the user's number, as the system tells it."""
+    """Who: the user's number, as the system tells it, or `status page` and where from."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageLoggedIn(Event):
+    """Somebody has logged in to the status page."""
+
+    name: ClassVar[str] = "page.logged_in"
+    client: str
+    """An address, or for a Unix socket the number of the user at the other end, which may be a proxy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageLoginRefused(Event):
+    """Somebody tried to log in to the status page with a wrong token; at most 30 are heard in a minute."""
+
+    name: ClassVar[str] = "page.login_refused"
+    level: ClassVar[Level] = "warning"
+    client: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from mailferry.model import FetchedMessage
 
 NAME_DIGITS: Final = 16
 
+_NAME = re.compile(r"[0-9a-f]{16}(?:-[0-9]{1,9})?", re.ASCII)
 _MESSAGE_FILE = re.compile(r"([0-9a-f]{16}(?:-[0-9]{1,9})?)\.mailferry(?:[,:].*)?", re.DOTALL)
 _REASON_FILE = re.compile(r"([0-9a-f]{16}(?:-[0-9]{1,9})?)\.json")
 
@@ -55,6 +56,11 @@ def entry_of_reason_file(file_name: str) -> str | None:
     """Return the entry that a file in `reasons` belongs to, None for any other file."""
     match = _REASON_FILE.fullmatch(file_name)
     return match[1] if match else None
+
+
+def is_name(text: str) -> bool:
+    """Tell whether an entry could be called so; what strangers ask for must not become a path before."""
+    return _NAME.fullmatch(text) is not None
 
 
 def matching(names: Iterable[str], wanted: str) -> list[str]:

@@ -61,13 +61,21 @@ class QuarantineReader:
             stored = [self._stored(name, paths.get(name)) for name in self._names(paths)]
             return sorted(stored, key=lambda each: (each.since, each.name))
 
+    def newest(self, skip: int, most: int) -> tuple[list[StoredMessage], int]:
+        """Return some messages, the newest first, and how many lie here; however many those are, few are opened."""
+        with told_in_words(self.path):
+            paths = self._message_paths()
+            written = sorted(((_written_at(path), name) for name, path in paths.items()), reverse=True)
+            shown = (name for _, name in written[skip : skip + most])
+            return [self._stored(name, paths[name]) for name in shown], len(paths)
+
     def names(self) -> set[str]:
         """Return the names of what `all` returns."""
         with told_in_words(self.path):
             return self._names(self._message_paths())
 
     def get(self, name: str) -> StoredMessage:
-        """Return what lies under a whole name."""
+        """Return what lies under a whole name, as `names` has it."""
         with told_in_words(self.path):
             return self._stored(name, self.message_path(name))
 
@@ -147,6 +155,13 @@ class QuarantineReader:
                 if name is not None:
                     paths[name] = self.path / folder / file
         return paths
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # a mail reader renamed it just now
+        return 0.0
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

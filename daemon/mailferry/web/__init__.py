@@ -1,1 +1,1 @@
-"""The HTTP side: /metrics, /healthz, /readyz."""
+"""The HTTP side: /metrics, /healthz, /readyz, the status page, and the control socket."""

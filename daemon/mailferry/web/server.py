@@ -1,10 +1,11 @@
-"""The HTTP server for /metrics, /healthz and /readyz.
+"""The HTTP server for /metrics, /healthz, /readyz and the status page.
 
-It serves on loopback unless told otherwise, answers GET and HEAD only, takes no
-input, and shows nothing of a message. Whatever a client can grow is bounded:
-request line and header fields, connections, the time a connection may be
-silent, and scrapes, which run one at a time. The text of a scrape is made in a
-thread: with 1,000 maildrops it takes 0.3 to 0.5 s, too long for the event loop.
+It serves on loopback unless told otherwise, or on a Unix socket. Metrics and health
+answer GET and HEAD only, take no input, and show nothing of a message; the page is
+`web.page`'s business. Whatever a client can grow is bounded: request line, header
+fields and forms, connections, the time a connection may be silent, and scrapes,
+which run one at a time. The text of a scrape is made in a thread: with 1,000
+maildrops it takes 0.3 to 0.5 s, too long for the event loop.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from mailferry.errors import MailferryError
+from mailferry.errors import ControlSocketError, MailferryError
 from mailferry.web.health import HealthProbe, health_response
+from mailferry.web.page.page import StatusPage
+from mailferry.web.unix_socket import UnixSocket
 
 MAX_CONNECTIONS = 64
 MAX_LINE_OCTETS = 4_096
 MAX_FIELD_OCTETS = 4_096
-MAX_BODY_OCTETS = 1_024
+MAX_BODY_OCTETS = 8_192
+"""Of a form; nothing else has a body."""
 SILENCE_SECONDS = 10.0
 KEEPALIVE_SECONDS = 75.0
 """Longer than the usual scrape interval, so that Prometheus keeps its connection."""
@@ -66,11 +70,23 @@ class WebError(MailferryError):
 class WebServer:
     """Serves metrics and health. Start and stop it on the event loop that runs the daemon."""
 
-    def __init__(self, *, host: str, port: int, registry: CollectorRegistry, health: HealthProbe) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        health: HealthProbe,
+        page: StatusPage | None = None,
+        place: UnixSocket | None = None,
+    ) -> None:
+        """Take where to serve and what; `place` is a socket to serve on instead of host and port."""
         self._host = host
         self._port = port
         self._registry = registry
         self._health = health
+        self._page = page
+        self._place = place
         self._scraping = asyncio.Lock()
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -79,7 +95,7 @@ class WebServer:
     @property
     def port(self) -> int:
         """The port in use: the bound one when 0 was asked for."""
-        if self._listener is not None and self._listener.sockets:
+        if self._place is None and self._listener is not None and self._listener.sockets:
             return int(self._listener.sockets[0].getsockname()[1])
         return self._port
 
@@ -105,6 +121,9 @@ class WebServer:
         except OSError as error:
             await runner.cleanup()
             raise WebError(self._explain(error)) from error
+        except BaseException:
+            await runner.cleanup()
+            raise
         self._runner = runner
 
     async def stop(self) -> None:
@@ -116,6 +135,8 @@ class WebServer:
         self._unheard.clear()
         if listener is not None:
             listener.close()
+            if self._place is not None:
+                self._place.remove()
         if runner is not None:
             await runner.cleanup()
 
@@ -123,7 +144,10 @@ class WebServer:
         """Build the routes; public so that tests can ask without a socket."""
         application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_OCTETS)
         application.on_response_prepare.append(_add_headers)
-        application.router.add_get("/", self._index)
+        if self._page is not None:
+            self._page.add_routes(application.router)
+        else:
+            application.router.add_get("/", self._index)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -144,7 +168,21 @@ class WebServer:
             self._unheard[connection] = loop.call_later(SILENCE_SECONDS, self._drop_unheard, connection)
             return connection
 
-        return await loop.create_server(accept, self._host, self._port, backlog=MAX_CONNECTIONS)
+        if self._place is None:
+            return await loop.create_server(accept, self._host, self._port, backlog=MAX_CONNECTIONS)
+        bound = self._open_socket(self._place)
+        try:
+            return await loop.create_unix_server(accept, sock=bound, backlog=MAX_CONNECTIONS)
+        except BaseException:
+            bound.close()
+            self._place.remove()
+            raise
+
+    def _open_socket(self, place: UnixSocket) -> socket.socket:
+        try:
+            return place.open()
+        except ControlSocketError as error:
+            raise WebError(f"cannot serve HTTP: {error}") from error
 
     def _drop_unheard(self, connection: web.RequestHandler) -> None:
         """Close a connection that has not brought one whole request in time."""
@@ -191,7 +229,10 @@ class WebServer:
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
+    """Add what an answer has not said otherwise; aiohttp names itself before we are asked."""
+    for name, value in _HEADERS.items():
+        if name == "Server" or name not in response.headers:
+            response.headers[name] = value
 
 
 def _library_logger() -> logging.Logger:

@@ -17,6 +17,8 @@ from mailferry.errors import ControlSocketError
 
 MODE = 0o600
 """The daemon's own user, and root."""
+KEY = "[daemon] control_socket"
+"""What to change when it cannot be had."""
 LONGEST_PATH_OCTETS = 107
 """sun_path of unix(7) has 108, and a zero at the end."""
 _KNOCK_SECONDS = 2.0
@@ -25,10 +27,12 @@ _KNOCK_SECONDS = 2.0
 class UnixSocket:
     """A listening socket with a name, and maybe a link that leads to it."""
 
-    def __init__(self, path: Path, pointer: Path | None = None) -> None:
+    def __init__(self, path: Path, pointer: Path | None = None, *, mode: int = MODE, key: str = KEY) -> None:
         """Take where it is to be; `pointer` is a symbolic link to it, where commands look."""
         self.path = path
         self._pointer = pointer
+        self._mode = mode
+        self._key = key
         self._identity: tuple[int, int] | None = None
 
     def open(self) -> socket.socket:
@@ -40,7 +44,7 @@ class UnixSocket:
         if is_too_long(self.path):
             raise ControlSocketError(
                 f"{self.path}: too long for a Unix socket, {LONGEST_PATH_OCTETS} octets are the most: "
-                "set a shorter [daemon] control_socket"
+                f"set a shorter {self._key}"
             )
         try:
             made = self._bind()
@@ -52,7 +56,9 @@ class UnixSocket:
                 raise
         except OSError as error:
             where = error.filename or self.path
-            raise ControlSocketError(f"{where}: no control socket: {error.strerror or error}") from error
+            raise ControlSocketError(
+                f"{where}: the socket cannot be had: {error.strerror or error}"
+            ) from error
         return made
 
     def remove(self) -> None:
@@ -65,12 +71,12 @@ class UnixSocket:
                 self._pointer.unlink()
 
     def _bind(self) -> socket.socket:
-        _make_room(self.path)
+        _make_room(self.path, self._key)
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            os.fchmod(made.fileno(), MODE)  # Linux makes the name with it, less the umask
+            os.fchmod(made.fileno(), self._mode)  # Linux makes the name with it, less the umask
             made.bind(os.fspath(self.path))
-            self.path.chmod(MODE)
+            self.path.chmod(self._mode)
             self._identity = _identity(self.path)
             made.setblocking(False)
         except BaseException:
@@ -81,7 +87,7 @@ class UnixSocket:
     def _point(self) -> None:
         if self._pointer is None or self._pointer == self.path:
             return
-        _make_room(self._pointer)
+        _make_room(self._pointer, self._key)
         self._pointer.symlink_to(self.path)
 
 
@@ -90,7 +96,7 @@ def is_too_long(path: Path) -> bool:
     return len(os.fsencode(path)) > LONGEST_PATH_OCTETS
 
 
-def _make_room(path: Path) -> None:
+def _make_room(path: Path, key: str) -> None:
     """Remove what a daemon that died has left.
 
     Raises:
@@ -102,13 +108,9 @@ def _make_room(path: Path) -> None:
     except FileNotFoundError:
         return
     if not (stat.S_ISSOCK(mode) or stat.S_ISLNK(mode)):
-        raise ControlSocketError(
-            f"{path}: is there, and is no socket: remove it, or set another [daemon] control_socket"
-        )
+        raise ControlSocketError(f"{path}: is there, and is no socket: remove it, or set another {key}")
     if _answers(path):
-        raise ControlSocketError(
-            f"{path}: another mailferry answers there: stop it, or set another [daemon] control_socket"
-        )
+        raise ControlSocketError(f"{path}: another mailferry answers there: stop it, or set another {key}")
     path.unlink(missing_ok=True)
 
 

@@ -26,7 +26,7 @@ UNCOUNTED = {
     "daemon.started", "daemon.stopping", "daemon.stopped", "poll.started", "poll.failed", "maildrop.recovered",
     "etrn.delayed", "etrn.refused", "etrn.recovered", "etrn.postponed", "etrn.failed", "etrn.unusable", "etrn.resumed",
     "maildrop.fault_reported", "route.probe_failed", "ledger.recovered", "wire.traced", "event.repeated",
-    "trace.started", "trace.ended", "control.used", "control.unavailable",
+    "trace.started", "trace.ended", "control.used", "control.unavailable", "page.logged_in", "page.login_refused",
     "config.reloaded", "config.unchanged", "config.problem_found", "config.reload_failed", "config.restart_needed",
     "schedule.stuck", "receiver.started", "receiver.stopped", "etrn.mail_taken",
 }  # fmt: skip
