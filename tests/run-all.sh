@@ -6,7 +6,7 @@
 # Dovecot, Postfix and Prometheus (for promtool) are installed when they are
 # missing and we may; they are never started as services: the tests run private
 # instances on loopback. Exim, which cannot be installed beside Postfix, is only
-# unpacked into build/.
+# unpacked into build/. A C compiler is for `make bench-smoke`, which CI runs next.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,7 @@ missing_servers() {
     [ -x /usr/lib/dovecot/lmtp ] || echo dovecot-lmtpd
     has postfix || echo postfix
     has promtool || echo prometheus
-    has cc || echo gcc libc6-dev # for make bench-smoke
+    has cc || echo gcc libc6-dev
 }
 
 as_root() {
