@@ -1,7 +1,7 @@
 """When maildrops have their turn. The only place that knows APScheduler.
 
-Interval or cron, with jitter. First turns are spread: a thousand maildrops do not
-begin in one second. A turn that is due while the last one still runs is dropped
+Interval or cron, with jitter that moves each turn and not those that follow. First turns are
+spread: a thousand maildrops do not begin in one second, nor in the last one of the interval. A turn that is due while the last one still runs is dropped
 by `Turns`, missed ones (a suspended laptop) become one.
 
 APScheduler goes by the wall clock. When that is set, intervals are moved along with it,
@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
 from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from mailferry.policy.cron import read_cron
+from mailferry.policy.intervals import Grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,17 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # the library has no 
         seconds: float | None = super()._process_jobs()
         self.looked_at = time.monotonic()
         return seconds
+
+
+class _EveryTrigger(BaseTrigger):  # type: ignore[misc]  # the library has no types
+    """Comes due by a grid; the library's own lets the jitter of all turns add up."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        due = self.grid.after((previous_fire_time or now).timestamp())
+        return datetime.fromtimestamp(due, UTC)
 
 
 class Schedule:
@@ -104,12 +117,10 @@ class Schedule:
             self._add_cron(name, timetable.cron, timetable, fire)
             return
         every = timetable.every_seconds or 300.0
-        self._scheduler.add_job(
-            fire,
-            IntervalTrigger(seconds=every, jitter=timetable.jitter_seconds or None),
-            id=name,
-            next_run_time=self._now() + timedelta(seconds=self._first_seconds(timetable, every)),
-        )
+        first = self._clock() + self._first_seconds(timetable, every)
+        grid = Grid(first, every, timetable.jitter_seconds, zlib.crc32(name.encode()))
+        due = datetime.fromtimestamp(first, UTC)
+        self._scheduler.add_job(fire, _EveryTrigger(grid), id=name, next_run_time=due)
 
     def next_at(self, name: str) -> float | None:
         """Return when a job is due, in seconds since the epoch; None when there is none of that name."""
@@ -140,7 +151,8 @@ class Schedule:
     def _first_seconds(self, timetable: Timetable, every_seconds: float) -> float:
         if timetable.first_seconds is not None:
             return timetable.first_seconds
-        first = min(self._spread / self._start_rate, every_seconds)
+        # More than fit into an interval begin between the first ones.
+        first = (self._spread / self._start_rate) % every_seconds
         self._spread += 1
         return first
 
@@ -164,7 +176,9 @@ class Schedule:
             return
         self._scheduler.pause()  # or every change would wake it up
         for job in self._scheduler.get_jobs():
-            if isinstance(job.trigger, IntervalTrigger):
+            if isinstance(job.trigger, _EveryTrigger):
+                grid = job.trigger.grid
+                job.trigger.grid = replace(grid, first=grid.first + jump_seconds)
                 job.modify(next_run_time=job.next_run_time + timedelta(seconds=jump_seconds))
             else:
                 job.modify(next_run_time=job.trigger.get_next_fire_time(None, self._now()))

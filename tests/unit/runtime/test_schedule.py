@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
-from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,7 +154,6 @@ async def test_an_interval_begins_soon_and_goes_on_from_there() -> None:
     schedule.add("alice", Timetable(every_seconds=300), nothing)
     (job,) = schedule._scheduler.get_jobs()
     assert job.next_run_time.timestamp() == START
-    assert isinstance(job.trigger, IntervalTrigger)
     second = job.trigger.get_next_fire_time(job.next_run_time, job.next_run_time)
     assert second is not None
     assert second.timestamp() == START + 300
@@ -171,11 +169,12 @@ async def test_first_turns_are_spread() -> None:
 
 
 @timeless
-async def test_nobody_s_first_turn_is_later_than_the_interval() -> None:
-    schedule = Schedule(FakeClock(), start_rate_per_second=1)
-    for n in range(100):
+async def test_more_first_turns_than_fit_into_the_interval_begin_between_the_others() -> None:
+    schedule = Schedule(FakeClock(), start_rate_per_second=2)
+    for n in range(120):
         schedule.add(f"m{n}", Timetable(every_seconds=30), nothing)
-    assert max(job.next_run_time.timestamp() for job in schedule._scheduler.get_jobs()) == START + 30
+    first = [job.next_run_time.timestamp() - START for job in schedule._scheduler.get_jobs()]
+    assert sorted(first) == [n / 2 for n in range(60) for _ in range(2)]
 
 
 @timeless
@@ -188,14 +187,17 @@ async def test_cron_jobs_take_no_place_in_the_spread() -> None:
 
 
 @timeless
-async def test_jitter_delays_an_interval_by_no_more_than_it_says() -> None:
+async def test_jitter_moves_each_turn_and_leaves_the_mean_as_it_is() -> None:
     schedule = Schedule(FakeClock())
     schedule.add("alice", Timetable(every_seconds=300, jitter_seconds=30), nothing)
     (job,) = schedule._scheduler.get_jobs()
-    first = job.next_run_time
-    gaps = [(job.trigger.get_next_fire_time(first, first) - first).total_seconds() for _ in range(20)]
-    assert all(300 <= gap <= 330 for gap in gaps)
-    assert len(set(gaps)) > 1
+    due = [job.next_run_time]
+    for _ in range(500):
+        due.append(job.trigger.get_next_fire_time(due[-1], due[-1]))
+    late = [at.timestamp() - START - 300 * number for number, at in enumerate(due)]
+    assert all(0 <= seconds <= 30 for seconds in late)
+    assert 5 < sum(late) / len(late) < 25
+    assert len(set(late)) > 400
 
 
 # -- running ---------------------------------------------------------------------
