@@ -20,7 +20,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +80,7 @@ class ChangeLog:
         Raises:
             OSError: it could not be made; the present one goes on.
         """
+        self.sync()  # first: a log beside the one that goes on would end the chain too soon
         path = self._files.next_log()
         token = os.urandom(TOKEN_OCTETS)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -91,7 +92,6 @@ class ChangeLog:
             raise
         finally:
             os.close(fd)
-        self.sync()
         self.close()
         self._open(path, os.O_RDWR)
         sync(path.parent)
@@ -185,6 +185,8 @@ class Chain:
         lost_octets: what could not be read between frames.
         unreadable: whether a log has not a single frame that can be read.
         gaps: the numbers before and behind each place where changes are missing.
+        disordered: whether a number is followed by a lower one: a command has changed a ledger
+            that lacked changes of its log.
     """
 
     frames: tuple[Frame, ...] = ()
@@ -193,6 +195,7 @@ class Chain:
     lost_octets: int = 0
     unreadable: bool = False
     gaps: tuple[tuple[int, int], ...] = ()
+    disordered: bool = False
 
     def complete_from(self, sequence: int) -> bool:
         """Whether every change after that number is here."""
@@ -223,9 +226,12 @@ def read_chain(logs: Iterable[Path]) -> Chain:
         unreadable = unreadable or bool(log and not found)
     if not frames:
         return Chain(lost_octets=lost, unreadable=unreadable)
-    pairs = pairwise(frames)
-    gaps = tuple((one.sequence, two.sequence) for one, two in pairs if two.sequence > one.sequence + 1)
-    return Chain(tuple(frames), frames[0].sequence, frames[-1].sequence, lost, unreadable, gaps)
+    numbers = [frame.sequence for frame in frames]
+    highest = list(accumulate(numbers, max))
+    steps = list(zip(highest, numbers[1:], strict=False))
+    gaps = tuple((before, after) for before, after in steps if after > before + 1)
+    disordered = any(after < before for before, after in steps)
+    return Chain(tuple(frames), numbers[0], highest[-1], lost, unreadable, gaps, disordered)
 
 
 def mend_tail(path: Path) -> None:

@@ -74,11 +74,17 @@ class CopyKeeper:
         except StoreError as error:
             self._not_before = time.monotonic() + RETRY_SECONDS
             self._emit(LedgerCopyFailed(error=str(error)))
-            await worker.call(self._relieve)
+            await self._relieve_disk(worker)
             return
         self._begun_anew = False
         self._limit = min(max(octets // 4, LEAST_LOG_OCTETS), MOST_LOG_OCTETS)
         self._emit(LedgerCopied(duration_seconds=time.perf_counter() - started, size_octets=octets))
+
+    async def _relieve_disk(self, worker: SqlWorker) -> None:
+        try:
+            await worker.call(self._relieve)
+        except StoreError as error:
+            self._emit(LedgerCopyFailed(error=str(error)))
 
     def _relieve(self) -> None:
         """Give the logs up if they are a burden; on the worker's thread."""

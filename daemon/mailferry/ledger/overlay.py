@@ -122,7 +122,7 @@ def join_log(connection: Connection, log: ChangeLog, files: LedgerFiles, *, uncl
     records = 0
     if complete or sequence < chain.last:
         # After a crash the place of a row says nothing about the place of its neighbours.
-        if complete and unclean:
+        if complete and (unclean or chain.disordered):
             records = compare(connection, chain, sequence)
         records += overlay(connection, chain, sequence)
         if not complete:

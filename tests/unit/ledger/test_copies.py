@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
@@ -183,6 +184,45 @@ async def test_a_log_that_becomes_a_burden_is_given_up(
     files.database.unlink()
     again = await reopened(files, [])
     assert len(await again.known_messages(ALICE)) == 69
+    await again.close()
+
+
+async def test_a_log_that_cannot_be_synced_has_no_other_beside_it(
+    ledger: SqlLedger, files: LedgerFiles, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that nobody writes to would end the chain before the changes that come."""
+    await ledger.save(rows(1, 50))
+
+    def failing() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._log, "sync", failing)
+        ledger._keeper._limit = 10_000
+        await ledger.keep_copy()
+    assert [type(event) for event in events if isinstance(event, LedgerCopyFailed)]
+    await ledger.save(rows(50, 60))
+    assert len(files.logs()) == 1
+    chain = read_chain(files.logs())
+    assert chain.last == chain.frames[-1].sequence == max(frame.sequence for frame in chain.frames)
+
+
+async def test_logs_that_cannot_be_given_up_do_not_keep_the_ledger_from_closing(
+    ledger: SqlLedger, files: LedgerFiles, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger._keeper._limit = 1000
+    await ledger.save(rows(1, 50))
+
+    def failing() -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    FullDisk(monkeypatch)
+    monkeypatch.setattr(ledger._log, "give_up", failing)
+    ledger._keeper._not_before = 0.0
+    await ledger.close()
+    assert [event for event in events if isinstance(event, LedgerCopyFailed)]
+    monkeypatch.undo()
+    again = await reopened(files, [])  # the lock is free
     await again.close()
 
 

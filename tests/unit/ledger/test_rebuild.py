@@ -328,6 +328,37 @@ async def test_a_log_that_lost_its_end_leads_to_a_new_copy(filled: Path) -> None
     assert await contents(filled) == before
 
 
+async def test_a_command_on_a_ledger_of_yesterday_hides_nothing_that_its_log_knows(filled: Path) -> None:
+    """Its change is numbered as one that the log has, and stands behind all others there."""
+    files = files_of(filled)
+    ledger = await opened(filled)
+    await ledger.save([message(9001, state=MessageState.REJECTED)])
+    await ledger.close()
+    yesterday = filled / "yesterday"
+    shutil.copy(files.database, yesterday)
+    ledger = await opened(filled)
+    await ledger.save([message(9002)])
+    await ledger.save([message(9003)])
+    await ledger.close()
+    shutil.copy(yesterday, files.database)
+    with open_writer(f"sqlite:///{files.database}") as writer:
+        assert writer.retry_rejected(uidl=b"uidl-9001") == 1
+    known = {
+        entry.message.message_id: entry.message.state
+        for entry in await contents(filled)
+        if isinstance(entry, KnownMessage)
+    }
+    assert known[message(9001).message_id] is MessageState.DEFERRED
+    assert {message(9002).message_id, message(9003).message_id} <= known.keys()
+    ledger = await opened(filled)
+    await ledger.save([message(9004)])
+    await ledger.close()
+    before = await contents(filled)
+    assert not read_chain(files.logs()).gaps
+    files.database.unlink()
+    assert await contents(filled) == before
+
+
 async def test_what_commands_changed_is_not_forgotten_either(ledger: SqlLedger, state_dir: Path) -> None:
     url = f"sqlite:///{state_dir}/ledger.sqlite3"
     await ledger.save([message(1, state=MessageState.REJECTED), delivery(1)])
