@@ -107,6 +107,13 @@ def put_aside(database: Path, word: str) -> Path:
     return aside
 
 
+def give_to_owner_of_folder(path: Path) -> None:
+    """Let a command that root runs leave nothing behind that the daemon's user cannot open."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def sync(path: Path) -> None:
     """Make sure that a file's or directory's octets survive the machine.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mailferry.errors import StoreError
 from mailferry.ledger.faults import store_error
-from mailferry.ledger.files import LedgerFiles
+from mailferry.ledger.files import LedgerFiles, give_to_owner_of_folder
 
 
 class FileLock:
@@ -32,6 +32,7 @@ class FileLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # For the reader of the error message only; the lock is the truth.
+            give_to_owner_of_folder(self._path)
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:

@@ -22,7 +22,7 @@ from mailferry.errors import StoreError
 from mailferry.ledger.changes import Chain, read_chain
 from mailferry.ledger.copies import draw_up, replace_file
 from mailferry.ledger.faults import store_error
-from mailferry.ledger.files import LedgerFiles, put_aside, remove_database, sync
+from mailferry.ledger.files import LedgerFiles, give_to_owner_of_folder, put_aside, remove_database, sync
 from mailferry.ledger.migrate import migrate
 from mailferry.ledger.overlay import overlay
 from mailferry.ledger.schema import HEAD
@@ -91,6 +91,7 @@ def replace_ledger(files: LedgerFiles, source: Path, finding: Finding, chain: Ch
         draw_up(source, files.draft)
         try:
             records = _bring_up(files.draft, chain, finding)
+            give_to_owner_of_folder(files.draft)
         except BaseException:
             remove_database(files.draft)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -139,6 +140,24 @@ async def test_what_is_put_back_gets_every_later_change_and_receipt(
     assert done.aside.read_bytes() == present
     assert {known.message for known in await history(url, journal)} == {message(n) for n in (1, 2, 3)}
     assert not problems(url, journal)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_what_root_puts_back_belongs_to_the_daemons_user(
+    ledger: SqlLedger, url: str, journal: Path, files: LedgerFiles, state_dir: Path, tmp_path: Path
+) -> None:
+    """Else the daemon could not open its own ledger."""
+    target = tmp_path / "backup"
+    back_up(url, target)
+    await ledger.close()
+    locks = [state_dir / "ledger.lock"]
+    for path in locks:
+        path.unlink()
+    os.chown(state_dir, 4242, 4343)
+    restore_ledger(url, journal, target)
+    for path in (files.database, *locks):
+        assert (path.stat().st_uid, path.stat().st_gid) == (4242, 4343), path
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_changes_that_nobody_knows_are_told_of(
