@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from mailferry.web.page.guards import allowed_hosts
 from mailferry.web.page.model import PageSettings
 from mailferry.web.page.page import PageParts, StatusPage
 from mailferry.web.page.pages import Host
+from mailferry.web.page.rendering import Renderer
 from mailferry.web.page.threads import PageThreads
 from mailferry.web.server import WebServer
 from mailferry.web.unix_socket import UnixSocket
@@ -52,7 +54,7 @@ async def web_side(
             host=Host(hostname, __version__),
             settings=PageSettings(http.messages_shown, _hosts(http)),
             emit=parts.around.emit,
-            clean=clean_text,
+            renderer=Renderer(clean_text, time.time),
             read_token=http.token.reveal if http.token is not None else None,
         )
     )

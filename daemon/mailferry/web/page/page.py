@@ -12,7 +12,7 @@ from mailferry.ports import Emit
 from mailferry.web.page.actions import Actions, Entrance
 from mailferry.web.page.model import PageOperations, PageSettings, PageSource
 from mailferry.web.page.pages import Host, Pages
-from mailferry.web.page.rendering import Clean, Renderer
+from mailferry.web.page.rendering import Renderer
 from mailferry.web.page.sessions import Attempts, Door, Sessions
 from mailferry.web.page.threads import PageThreads
 from mailferry.web.page.viewer import session_of
@@ -25,8 +25,7 @@ class PageParts:
     Attributes:
         operations: what can be done; None together with `read_token` for a page that only shows.
         read_token: reads the token from its place; blocks.
-        clean: takes from text what could steer a screen.
-        clock: seconds since the epoch; `now` is a clock that is never set.
+        now: seconds of a clock that is never set.
     """
 
     source: PageSource
@@ -35,9 +34,8 @@ class PageParts:
     host: Host
     settings: PageSettings
     emit: Emit
-    clean: Clean
+    renderer: Renderer
     read_token: Callable[[], str] | None = None
-    clock: Callable[[], float] = time.time
     now: Callable[[], float] = time.monotonic
 
 
@@ -49,7 +47,7 @@ class StatusPage:
         acts = parts.read_token is not None
         self._pages = Pages(
             parts.source,
-            Renderer(parts.clean, parts.clock),
+            parts.renderer,
             parts.threads,
             parts.host,
             parts.settings,
