@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mailferry.quarantine.reader import StoredMessage
     from mailferry.quarantine.store import QuarantineStore
 
+TOLD_TOGETHER = 20
+"""After so many messages the ledger is told: of so many `history` knows nothing if the command is killed."""
+
 NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="NAME", help="Names of messages, or their beginnings where that is enough."),
@@ -223,8 +226,10 @@ async def _deliver(
     only = DestinationName(to) if to is not None else None
     async with application.destinations() as destinations:
         redelivery = Redelivery(store, destinations, memory_octets=settings.daemon.spool_threshold)
-        for stored in chosen:
+        for number, stored in enumerate(chosen, 1):
             report.add(stored, await redelivery.retry(stored, only))
+            if number % TOLD_TOGETHER == 0:
+                _tell_ledger(settings, report)
 
 
 def _tell_ledger(settings: Settings, report: RetryReport) -> None:
@@ -236,5 +241,7 @@ def _tell_ledger(settings: Settings, report: RetryReport) -> None:
     try:
         with open_writer(settings.ledger_url) as ledger:
             ledger.record(report.accepted)
+        report.accepted.clear()
+        report.ledger_problem = ""  # what failed before has been told now
     except StoreError as error:
         report.ledger_problem = str(error)

@@ -204,7 +204,7 @@ class RetryReport:
 
     def __init__(self, console: Console, *, silent: bool) -> None:
         self.accepted: list[DeliveryRecord] = []
-        """Rows for the ledger."""
+        """Rows that the ledger has not been told of yet."""
         self.ledger_problem = ""
         """Why the ledger could not be told."""
         self._console = console

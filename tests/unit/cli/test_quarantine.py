@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from mailferry.cli.exit_codes import ExitCode
 from mailferry.cli.quarantine_report import RetryReport
 from mailferry.cli.screen import screen
 from mailferry.ledger.reader import open_reader
-from mailferry.model import DestinationName, MaildropName
+from mailferry.ledger.writer import LedgerWriter
+from mailferry.model import DeliveryRecord, DestinationName, MaildropName
 from mailferry.quarantine.redelivery import Answer, Answered, Retried
 from mailferry.quarantine.store import QuarantineStore, quarantine_in
 from support.configs import ConfigFolder
@@ -202,6 +203,25 @@ def test_retry_delivers_removes_and_tells_the_ledger(
     with open_reader(f"sqlite:///{folder.state / 'ledger.sqlite3'}") as reader:
         (known,) = reader.known_messages(MaildropName("alice")).values()
     assert [each.state.value for each in known.deliveries] == ["accepted", "accepted"]
+
+
+def test_the_ledger_is_told_on_the_way(command, config: Path, put, remember, monkeypatch) -> None:
+    """A command that is killed leaves little that `history` does not know."""
+    for number in range(1, 4):
+        given = refused(number=number)
+        remember([given.record, *given.deliveries])
+        put(given)
+    told: list[int] = []
+    record = LedgerWriter.record
+
+    def recorded(writer: LedgerWriter, deliveries: Sequence[DeliveryRecord]) -> None:
+        told.append(len(deliveries))
+        record(writer, deliveries)
+
+    monkeypatch.setattr(LedgerWriter, "record", recorded)
+    monkeypatch.setattr("mailferry.cli.quarantine.TOLD_TOGETHER", 2)
+    assert command("quarantine", "retry", "--all", "-c", config).code == 0
+    assert told == [2, 1]
 
 
 def test_to_one_destination(
