@@ -13,6 +13,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mailferry.message.content import pieces_of
@@ -98,7 +99,9 @@ class MaildirWriter:
                 outcomes.append(Delivered(self._store(message, names)))
             except OSError as error:
                 self._names = None  # somebody may have moved the folders away: look again
-                outcomes.append(_deferred(self._path, error))
+                outcomes.append(
+                    replace(_deferred(self._path, error), in_transaction=True)
+                )  # a smaller one may fit
         try:
             _sync_folder(self._path / "new")
         except OSError as error:

@@ -7,7 +7,9 @@ destination that still refuses, doubles nothing, but for the one gap that nobody
 close from one side (RFC 1047): between the destination's 250 and that write.
 
 A failure of the route is no word on the message (promise 5): nothing is written
-about it, and the messages after it are not tried there.
+about it, and the messages after it are not tried there. One in the middle of a
+message's own transaction may be that message's fault, so the next one is tried; after
+a second in a row none is.
 """
 
 from __future__ import annotations
@@ -98,6 +100,8 @@ class Redelivery:
         self._spool = Spool(store.path / "tmp", memory_octets)
         self._clock = clock
         self._failed: dict[DestinationName, str] = {}
+        self._suspect: set[DestinationName] = set()
+        """Those that failed in the middle of the last transaction."""
 
     async def retry(self, stored: StoredMessage, only: DestinationName | None = None) -> Retried:
         """Deliver a message to those who have not accepted it, or to one of them.
@@ -166,9 +170,16 @@ class Redelivery:
         settled = frozenset(earlier.accepted_recipients)
         destination.submit(Delivery(message, done, settled, earlier.attempts + 1))
         outcome = (await answered).outcome
-        if isinstance(outcome, Deferred) and (outcome.scope is Scope.NEXT_HOP or outcome.in_doubt):
-            self._failed[name] = outcome.reason
+        self._learn(name, outcome)
         return _answered(name, outcome)
+
+    def _learn(self, name: DestinationName, outcome: Outcome) -> None:
+        if not isinstance(outcome, Deferred) or not (outcome.scope is Scope.NEXT_HOP or outcome.in_doubt):
+            self._suspect.discard(name)
+            return
+        if name in self._suspect or not (outcome.in_transaction or outcome.in_doubt):
+            self._failed[name] = outcome.reason
+        self._suspect.add(name)
 
     async def _conclude(
         self, stored: StoredMessage, notebook: _Notebook, answers: tuple[Answered, ...]

@@ -225,6 +225,9 @@ def test_one_bad_file_does_not_fail_its_batch(box: Path, monkeypatch: pytest.Mon
     )
     outcomes = writer.write([fetched(b"one"), bad, fetched(b"two")])
     assert [type(outcome) for outcome in outcomes] == [Delivered, Deferred, Delivered]
+    # Should it be what is tried first after a pause, it must not be so for ever.
+    assert isinstance(outcomes[1], Deferred)
+    assert outcomes[1].in_transaction
 
 
 def test_a_folder_that_cannot_be_synced_makes_no_promise(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:

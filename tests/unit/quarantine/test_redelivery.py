@@ -186,6 +186,23 @@ async def test_a_failure_of_the_route_touches_no_message_and_is_met_once(store: 
     assert store.get(second.name) == second
 
 
+@pytest.mark.parametrize("failure", ["in doubt", "in its transaction"])
+async def test_one_at_which_the_next_hop_hangs_up_does_not_hold_up_the_others(
+    store: QuarantineStore, failure: str
+) -> None:
+    hung_up = DOUBT
+    if failure != "in doubt":
+        hung_up = DeliveryReport(Deferred(Scope.NEXT_HOP, "MAIL: 421 4.7.1 no", in_transaction=True))
+    place = Place(store, "hop")
+    stored = [place.put(number=number) for number in range(1, 6)]
+    for number in (1, 3, 4):
+        place.says("hop", hung_up, number=number)
+    redelivery = place.redelivery()
+    removed = [(await redelivery.retry(each)).removed for each in stored]
+    assert removed == [False, True, False, False, False]
+    assert len(place.asked()) == 4, "after two in a row the next hop is left alone"
+
+
 async def test_a_message_in_doubt_is_marked(store: QuarantineStore) -> None:
     place = Place(store, "hop")
     stored = place.put()
