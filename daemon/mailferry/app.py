@@ -68,6 +68,7 @@ class Application:
         self._source = source
         self._log_stream = log_stream
         self._control_parts: ControlParts | None = None
+        self.on_ready: Callable[[], None] = lambda: None
         self.registry = CollectorRegistry()
         self._maildrops = {name: m for name, m in settings.maildrop.items() if m.enabled}
         self._log = EventLog(*self._loggers(settings))
@@ -113,6 +114,7 @@ class Application:
                 self._watching(supervisor),
             ):
                 supervisor.pulse = pulse
+                supervisor.on_ready = self.on_ready
                 await supervisor.run()
         finally:
             pulse.stop()

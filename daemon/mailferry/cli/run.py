@@ -6,6 +6,7 @@ import signal
 
 from mailferry.cli.loop import run_in_loop
 from mailferry.cli.options import ConfigOption, source_of
+from mailferry.runtime.collector import keep_what_lives, wait_for_start
 
 
 def run(config: ConfigOption = None) -> None:
@@ -16,8 +17,11 @@ def run(config: ConfigOption = None) -> None:
     """
     # By default it would end the process; until the daemon listens there is nothing to read again.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    wait_for_start()
     source = source_of(config)
     settings = source.load()
     from mailferry.app import Application
 
-    run_in_loop(Application(settings, source=source).run())
+    application = Application(settings, source=source)
+    application.on_ready = keep_what_lives
+    run_in_loop(application.run())

@@ -80,6 +80,8 @@ class Supervisor:
         """How to reload; None for a run that is not the daemon's."""
         self.pulse: Pulse | None = None
         """Who tells the service manager; None when nobody needs to."""
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called when a configuration is in force, at the start and after each reload."""
         self._ledger = surroundings.ledger
         self._schedule = schedule
         self._notices = notices
@@ -174,6 +176,7 @@ class Supervisor:
                 self._tell_ready()
 
     def _tell_ready(self) -> None:
+        self.on_ready()
         if self.pulse is not None:
             self.pulse.ready(self._schedule, self.fleet.describe)
 
