@@ -192,6 +192,8 @@ class Supervisor:
         if self.reloader is None:
             _log.warning("SIGHUP is passed over: there is nothing to reload")
             return
+        if len(self._reloading) > 1:
+            return  # they take turns, so the last one has not read the files yet
         task = asyncio.get_running_loop().create_task(self.reload(), name="reload")
         self._reloading.add(task)  # the loop keeps no reference of its own
         task.add_done_callback(self._reloading.discard)
@@ -285,6 +287,7 @@ class _SignalHandlers:
     def __init__(self, ask: Callable[[str], None], hang_up: Callable[[], None]) -> None:
         self._ask = ask
         self._hang_up = hang_up
+        self._former_hang_up = signal.getsignal(signal.SIGHUP)
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -294,8 +297,13 @@ class _SignalHandlers:
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
-        for number in (*_ENDING_SIGNALS, signal.SIGHUP):
+        for number in _ENDING_SIGNALS:
             loop.remove_signal_handler(number)
+        # asyncio would leave the default action, which ends the process while the ledger is being closed.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, self._former_hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _handle(self, number: signal.Signals) -> None:
         loop = asyncio.get_running_loop()

@@ -217,6 +217,20 @@ async def test_signals_are_left_as_they_were() -> None:
 
 
 @timeless
+async def test_sighup_does_not_end_the_process_after_the_drain_either() -> None:
+    """`mailferry run` has it ignored from its first moment; the ledger is closed after the drain."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        daemon = Daemon(Rig())
+        task = await daemon.start()
+        daemon.supervisor.ask_to_stop("test")
+        await task
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@timeless
 async def test_sighup_ends_nothing_also_not_while_the_rest_is_being_finished(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -426,6 +440,32 @@ async def test_sighup_reloads_and_the_service_manager_hears_of_it() -> None:
     assert pulse.words[-1] == "stopping"
     assert (await daemon.supervisor.reload()).problems == ("the daemon is stopping",)
     assert reloads == 2
+
+
+@timeless
+async def test_a_storm_of_sighups_is_two_reloads() -> None:
+    """One that is under way may have read the files before they were written; one more has not."""
+    daemon, reloads, turn = Daemon(Rig()), 0, asyncio.Lock()
+
+    async def reload() -> ReloadReport:
+        nonlocal reloads
+        async with turn:
+            reloads += 1
+            await asyncio.sleep(1)
+        return ReloadReport(accepted=True)
+
+    daemon.supervisor.reloader = reload
+    task = await daemon.start()
+    for _ in range(20):
+        send(signal.SIGHUP)
+        await settle()
+    await asyncio.sleep(5)
+    assert reloads == 2
+    send(signal.SIGHUP)
+    await asyncio.sleep(2)
+    assert reloads == 3
+    send(signal.SIGTERM)
+    await task
 
 
 @timeless
