@@ -151,7 +151,10 @@ class DaemonControl:
 
     async def reload(self) -> Row:
         """See `ControlOperations`."""
-        return asdict(await self._parts.supervisor.reload())
+        report = await self._parts.supervisor.reload()
+        if self._parts.supervisor.stopping and not report.accepted:
+            raise ControlError("the daemon is stopping: nothing is reloaded")
+        return asdict(report)
 
     async def traces(self) -> Row:
         """See `ControlOperations`."""

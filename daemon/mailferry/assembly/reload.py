@@ -28,6 +28,8 @@ _bugs = logging.getLogger("mailferry.bugs")
 WAIT_SECONDS = 20.0
 """How long a reload waits for sessions under the old settings; those go on after that."""
 
+STOPPING = "the daemon is stopping"
+
 MOST_TOLD = 20
 """Problems, and names of one kind, that the log tells one by one."""
 
@@ -49,6 +51,8 @@ class Reloader:
         async with self._lock:
             began = time.monotonic()
             report = await self._reload()
+            if self._running.supervisor.stopping and not report.accepted:
+                return _refused([STOPPING])  # whatever else is told of it, the files are not to blame
             self._running.metrics.config_reloaded(report.accepted, time.time())
             self._tell(report, time.monotonic() - began)
             return report
@@ -65,6 +69,8 @@ class Reloader:
         except Exception as error:  # noqa: BLE001  a fault of ours must leave everything running, too
             _bugs.exception("reload")
             return _refused([f"internal error: {error!r}"])
+        if self._running.supervisor.stopping:
+            return _refused([STOPPING])
         self.settings, self._stamps = changes.in_force, stamps
         try:
             await changeover.carry_out()
