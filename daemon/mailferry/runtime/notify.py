@@ -2,7 +2,7 @@
 
 One datagram for each word, to the socket that `$NOTIFY_SOCKET` names; where there is
 none (a container, a terminal) nothing is sent. A datagram that cannot be sent is told in
-the log once: the mail does not wait for whoever watches it.
+the log once: the mail does not wait for whoever watches it. What the manager waits for goes before the next word.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ _log = logging.getLogger("mailferry")
 _LONGEST_STATUS = 400
 """Characters; a datagram could hold more, a line of `systemctl status` could not."""
 
+_WAITED_FOR = frozenset({"READY=1", "STOPPING=1"})
+"""Without the first one a start would count as failed; a manager that is busy may not take it at once."""
+
 
 class ServiceManager:
     """Whoever started the daemon and waits for its words.
@@ -32,6 +35,7 @@ class ServiceManager:
         self._address = _socket_address(address)
         self._socket: socket.socket | None = None
         self._failed = False
+        self._owed: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> ServiceManager:
@@ -79,14 +83,22 @@ class ServiceManager:
         if self._address is None:
             return
         try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-                self._socket.setblocking(False)
-            self._socket.sendto("\n".join(assignments).encode(), self._address)
+            if self._owed:
+                self._put(self._address, self._owed)
+                self._owed = ()
+            self._put(self._address, assignments)
         except OSError as error:
+            if assignments[0] in _WAITED_FOR:
+                self._owed = assignments
             if not self._failed:
                 self._failed = True
                 _log.warning("the service manager cannot be told %s: %s", assignments[0], error)
+
+    def _put(self, address: str, assignments: tuple[str, ...]) -> None:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket.setblocking(False)
+        self._socket.sendto("\n".join(assignments).encode(), address)
 
 
 def _socket_address(text: str | None) -> str | None:

@@ -85,6 +85,18 @@ def test_a_manager_that_has_gone_is_told_of_once(fake: FakeSocket, caplog: pytes
     assert len(fake.sent) == 1, "it is tried again"
 
 
+def test_a_manager_that_was_busy_hears_later_that_all_is_ready(fake: FakeSocket) -> None:
+    manager = ServiceManager("/run/notify")
+    fake.failure = BlockingIOError("its queue is full")
+    manager.ready("polling")
+    manager.alive()
+    fake.failure = None
+    manager.alive()
+    manager.alive()
+    words = [text.partition("\n")[0] for text, _ in fake.sent]
+    assert words == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+
+
 @pytest.mark.parametrize(
     ("environ", "seconds"),
     [
