@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mailferry.cli.control import Daemon
 from mailferry.errors import ControlError, NoDaemonError
 from mailferry.sandbox.maildrop import SandboxMaildrop
+from mailferry.web.control import ControlOperations, ControlServer
+from mailferry.web.unix_socket import UnixSocket
 from support.configs import PASSWORD, ConfigFolder, Value
 from support.daemon import DaemonProcess
 from support.faults import Fault
@@ -128,6 +130,33 @@ async def test_a_daemon_is_watched_and_steered_by_commands(folder: Path, program
     assert not town.control.path.exists()
     alone = await run("poll", "alice")
     assert (alone.code, "no daemon listens there" in alone.err) == (69, True)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        b"POST /v1/poll HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+    ],
+    ids=["long line", "TLS", "no gzip"],
+)
+async def test_what_is_no_request_is_refused_and_not_in_the_log(
+    folder: Path, octets: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = UnixSocket(folder / "control.sock")
+    server = ControlServer(place, cast("ControlOperations", None), print)  # nothing gets as far as that
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_unix_connection(place.path)
+        writer.write(octets)
+        async with asyncio.timeout(5):
+            assert b" 400 " in await reader.readuntil(b"\r\n")
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await server.stop()
+    assert not [record for record in caplog.records if record.name != "asyncio"]
 
 
 async def test_what_is_traced_is_logged_at_any_level_and_without_secrets(folder: Path) -> None:

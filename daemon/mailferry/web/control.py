@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mailferry.errors import ControlSocketError, MailferryError, UnknownTargetError
 from mailferry.events import ControlUsed
 from mailferry.ports import Emit
+from mailferry.web.client_faults import ClientFault, library_logger
 from mailferry.web.unix_socket import UnixSocket
 
 PREFIX = "/v1"
@@ -29,6 +30,7 @@ MAX_CONNECTIONS = 32
 MAX_WAIT_SECONDS = 3600.0
 _MAX_SECONDS = 366 * 86_400.0
 _SILENCE_SECONDS = 10.0
+_KEEPALIVE_SECONDS = 75.0
 _STOP_SECONDS = 2.0
 _SHOWN_CHARACTERS = 200
 
@@ -242,6 +244,8 @@ class ControlServer:
         runner = web.AppRunner(
             application,
             access_log=None,
+            logger=library_logger(__name__),
+            keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=_STOP_SECONDS,
             lingering_time=_STOP_SECONDS,
         )
@@ -304,6 +308,8 @@ class ControlServer:
             return await handler(request)
         except web.HTTPException as refusal:
             return web.json_response({"error": refusal.text or refusal.reason}, status=refusal.status)
+        except ClientFault:
+            return web.json_response({"error": "the request cannot be read"}, status=400)
         except Exception:  # noqa: BLE001 (whatever it is, the client gets no text of it)
             _log.exception("a control request failed")
             return web.json_response({"error": "internal error: the daemon's log has more"}, status=500)

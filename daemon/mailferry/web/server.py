@@ -17,11 +17,11 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from mailferry.errors import ControlSocketError, MailferryError
+from mailferry.web.client_faults import ClientFault, library_logger
 from mailferry.web.health import HealthProbe, health_response
 from mailferry.web.page.page import StatusPage
 from mailferry.web.unix_socket import UnixSocket
@@ -108,7 +108,7 @@ class WebServer:
         runner = web.AppRunner(
             self.application(),
             access_log=None,
-            logger=_library_logger(),
+            logger=library_logger(__name__),
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=STOP_SECONDS,
             shutdown_timeout=STOP_SECONDS,
@@ -208,6 +208,8 @@ class WebServer:
             return await handler(request)
         except web.HTTPException:
             raise
+        except ClientFault:
+            return web.Response(status=400, text="400: Bad Request")
         except Exception:  # noqa: BLE001 (whatever it is, the client gets no text of it)
             _log.exception("an HTTP request failed")
             return web.Response(status=500, text="500: Internal Server Error")
@@ -233,20 +235,6 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
     for name, value in _HEADERS.items():
         if name == "Server" or name not in response.headers:
             response.headers[name] = value
-
-
-def _library_logger() -> logging.Logger:
-    """Return the logger for aiohttp's own words, less what is only a client's bad request.
-
-    aiohttp reports each of those with a traceback: any local program could fill the log.
-    """
-    logger = logging.getLogger(f"{__name__}.aiohttp")
-    logger.addFilter(_is_ours)  # adding it again changes nothing
-    return logger
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class _Refusal(asyncio.Protocol):
