@@ -63,10 +63,20 @@ def read_files(path: Path, *, may_be_absent: bool) -> FileSet:
         main = _read(path, problems) or main
     files = FileSet(main, problems=problems)
     for drop_in in _drop_in_paths(path.parent / "conf.d", problems):
+        if _is_pipe(drop_in):  # a reload would wait for its writer, and so would the end of the daemon
+            problems.append(ConfigProblem(str(drop_in), "", "is a named pipe; a file is needed"))
+            continue
         file = _read(drop_in, problems)
         if file:
             files.drop_ins.append(file)
     return files
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.is_fifo()
+    except OSError:
+        return False  # reading it says why
 
 
 def _is_absent(path: Path) -> bool:

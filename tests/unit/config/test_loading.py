@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -396,3 +397,13 @@ def test_a_malformed_secret_is_a_problem_even_then(load: Load, directory: Path) 
     path.write_text(VALID.replace('{ file = "secrets/alice" }', '"hunter2"'))
     with pytest.raises(ConfigError, match="must say where the secret lies"):
         load_settings(path, environ={}, check_secrets=False)
+
+
+def test_a_named_pipe_among_the_drop_ins_is_not_waited_for(problems: Problems, directory: Path) -> None:
+    (directory / "conf.d").mkdir()
+    os.mkfifo(directory / "conf.d" / "10-pipe.toml")
+    (found,) = problems(VALID)
+    assert (found.file, found.problem) == (
+        str(directory / "conf.d" / "10-pipe.toml"),
+        "is a named pipe; a file is needed",
+    )
