@@ -72,6 +72,16 @@ def test_compose_mounts_what_is_there() -> None:
     assert (CONTAINER / services["mailferry"]["build"] / "Dockerfile").is_file()
 
 
+@pytest.mark.parametrize("name", ["sandbox", "sandbox-mailferry"])
+def test_compose_lets_the_daemon_see_what_the_sandbox_writes(name: str) -> None:
+    service = read(CONTAINER / "compose.yaml")["services"][name]
+    (mount,) = service["volumes"]
+    volume, _, place = mount.partition(":")
+    assert volume == "sandbox"
+    (folder,) = [word for word in service["command"] if word.startswith("/")]
+    assert Path(folder).is_relative_to(place)
+
+
 @pytest.mark.parametrize("name", ["mailferry", "sandbox", "sandbox-mailferry"])
 def test_compose_runs_it_without_privileges(name: str) -> None:
     service = read(CONTAINER / "compose.yaml")["services"][name]
