@@ -239,8 +239,10 @@ class SqlWorker:
     def _begin(self) -> Iterator[Connection]:
         if self._engine is None:
             raise StoreError(f"{self._place}: is not open")
-        with self._log.transaction(), self._engine.begin() as connection:
+        with self._engine.connect() as connection, self._log.transaction():
+            connection.begin()
             yield connection
+            connection.commit()  # here: while it can fail nobody else may append
 
     def _failure(self, error: Exception) -> StoreError:
         """Return an error of the order's own, since each caller may raise it."""

@@ -133,8 +133,11 @@ class LedgerWriter:
 
     def _do(self, work: Callable[[Connection], T]) -> T:
         try:
-            with self._log.transaction(), self._engine.begin() as connection:
-                return work(connection)
+            with self._engine.connect() as connection, self._log.transaction():
+                connection.begin()
+                done = work(connection)
+                connection.commit()  # here: while it can fail nobody else may append
+                return done
         except (SQLAlchemyError, OSError) as error:
             raise store_error(error, self._place) from error
 

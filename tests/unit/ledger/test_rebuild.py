@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from mailferry.errors import StoreError
 from mailferry.events import Event, LedgerCopied, LedgerFailed, LedgerRecovered, LedgerRestored
 from mailferry.ledger import HistoryFilter, SqlLedger, open_ledger, open_writer
-from mailferry.ledger.changes import read_chain
+from mailferry.ledger.changes import ChangeLog, read_chain
 from mailferry.ledger.files import LedgerFiles
+from mailferry.ledger.frames import Stamped
 from mailferry.ledger.schema import VERSION_TABLE
 from mailferry.model import KnownMessage, MessageState, Uidl
 from support.ledger_contract import ALICE, delivery, message, standing
@@ -375,6 +378,47 @@ async def test_what_commands_changed_is_not_forgotten_either(ledger: SqlLedger, 
     files_of(state_dir).database.unlink()
     assert await contents(state_dir) == before
     assert sum(isinstance(k, KnownMessage) and k.message.state is MessageState.DEFERRED for k in before) == 2
+
+
+@pytest.mark.parametrize("who", ["daemon", "command"])
+async def test_a_failed_change_is_taken_back_before_anybody_else_can_append(
+    ledger: SqlLedger, state_dir: Path, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what another process appends in between would be cut off as well."""
+    await ledger.save([message(1, state=MessageState.REJECTED)])
+    locked: list[bool] = []
+    take_back = ChangeLog._take_back
+
+    def look(log: ChangeLog) -> None:
+        other = sqlite3.connect(files_of(state_dir).database, timeout=0, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            locked.append(False)
+        except sqlite3.OperationalError:
+            locked.append(True)
+        finally:
+            other.close()
+        take_back(log)
+
+    append = ChangeLog.append
+
+    def fail(log: ChangeLog, connection: Connection, rows: Collection[Stamped]) -> None:
+        append(log, connection, rows)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChangeLog, "_take_back", look)
+        patch.setattr(ChangeLog, "append", fail)
+        with open_writer(f"sqlite:///{files_of(state_dir).database}") as writer:
+            if who == "daemon":
+                with pytest.raises(StoreError):
+                    await ledger.save([message(2)])
+            else:
+                with pytest.raises(StoreError):
+                    writer.retry_rejected()
+    assert locked == [True]
+    await ledger.save([message(3)])
+    assert not read_chain(files_of(state_dir).logs()).gaps
 
 
 async def test_a_transaction_that_fails_leaves_nothing_in_the_log(ledger: SqlLedger, state_dir: Path) -> None:
