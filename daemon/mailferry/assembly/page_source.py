@@ -186,7 +186,7 @@ class DaemonSource:
             maildrop=query.maildrop or None, text=query.text or None, state=query.state, limit=query.limit
         )
         found = await self._ask(lambda browser: browser.search(wanted, query.before))
-        return FoundMessages(found.messages, found.more, found.complete)
+        return FoundMessages(found.messages, found.more, found.searched_to)
 
     async def message(self, number: MessageId) -> KnownMessage | None:
         """See `PageSource`."""

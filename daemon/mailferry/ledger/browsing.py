@@ -1,7 +1,7 @@
 """The ledger for a page that anybody may ask for again and again: every question has an end.
 
-SQLite is interrupted when a question's time is over. A search keeps what it has found until
-then, newest change first, and says that there may be more.
+SQLite is interrupted when a question's time is over. A search for words, which no index serves,
+goes back in slices, keeps what it has found when its time is over, and says how far it came.
 """
 
 from __future__ import annotations
@@ -10,11 +10,23 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Integer, Row, cast, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    Select,
+    Tuple,
+    cast,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.exc import OperationalError
 
 from mailferry.errors import StoreError
@@ -26,10 +38,17 @@ from mailferry.ledger.sqlite import connect
 from mailferry.model import KnownMessage, MessageId
 
 LONGEST_SECONDS: Final = 2.0
+SEARCH_SECONDS: Final = 1.5
+"""For all slices of a search together; the last one may take a little longer."""
+SLICE: Final = 5_000
+"""Messages that are looked at in one go: some 30 ms."""
 _STEPS_BETWEEN_LOOKS: Final = 2_000
 """Of SQLite's virtual machine; some 0.1 ms."""
 
 T = TypeVar("T")
+_NEWEST_FIRST: Final = (MESSAGE.c.updated_at.desc(), MESSAGE.c.message_id.desc())
+Place = tuple[float, int]
+"""Where a message stands among all: the time of its last change, and its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +58,13 @@ class Found:
     Attributes:
         messages: the newest change first.
         more: whether there are others behind them.
-        complete: False when the time was over before all was looked at.
+        searched_to: the last change, and the number, of the message at which the search gave up;
+            None when it came to its end. What lies behind can be asked for with `before`.
     """
 
     messages: list[KnownMessage]
     more: bool = False
-    complete: bool = True
+    searched_to: Place | None = None
 
 
 class LedgerBrowser(LedgerReader):
@@ -54,12 +74,12 @@ class LedgerBrowser(LedgerReader):
         self._seconds = seconds
         super().__init__(engine, database)
 
-    def search(self, wanted: HistoryFilter, before: tuple[float, int] | None = None) -> Found:
+    def search(self, wanted: HistoryFilter, before: Place | None = None) -> Found:
         """Return messages that fit.
 
         Args:
             wanted: as for `history`.
-            before: the time of the last change, and the number, of the message behind which to begin.
+            before: the place of the message behind which to begin.
         """
         return self._ask(lambda connection: _search(connection, wanted, before))
 
@@ -111,25 +131,48 @@ def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
         driver.set_progress_handler(None, 0)
 
 
-def _search(connection: Connection, wanted: HistoryFilter, before: tuple[float, int] | None) -> Found:
-    statement = select(*MESSAGE_FIELDS).where(*queries.conditions(connection, wanted))
-    if before is not None:
-        place = tuple_(MESSAGE.c.updated_at, MESSAGE.c.message_id)
-        # The first condition says nothing new, and lets an index be used.
-        statement = statement.where(MESSAGE.c.updated_at <= before[0], place < tuple_(*before))
-    newest_first = (MESSAGE.c.updated_at.desc(), MESSAGE.c.message_id.desc())
-    statement = statement.order_by(*newest_first).limit(wanted.limit + 1)
+def _search(connection: Connection, wanted: HistoryFilter, before: Place | None) -> Found:
     rows: list[Row[Any]] = []
-    complete = True
-    try:
-        rows += connection.execute(statement)  # it fetches row by row; what came before the end counts
-    except OperationalError as error:
-        if not _was_interrupted(error):
-            raise
-        complete = False
-    with _deadline(connection, LONGEST_SECONDS):  # by number, so this takes no time
-        messages = queries.with_deliveries(connection, rows[: wanted.limit])
-    return Found(messages, len(rows) > wanted.limit, complete)
+    ends_at = time.monotonic() + SEARCH_SECONDS
+    while True:
+        last = _slice_end(connection, wanted, before)
+        rows += connection.execute(_within(connection, wanted, before, last, wanted.limit + 1 - len(rows)))
+        enough = len(rows) > wanted.limit
+        if enough or last is None or time.monotonic() > ends_at:
+            break
+        before = last
+    messages = queries.with_deliveries(connection, rows[: wanted.limit])
+    return Found(messages, enough, None if enough else last)
+
+
+def _slice_end(connection: Connection, wanted: HistoryFilter, before: Place | None) -> Place | None:
+    """Return the place of the last message of the next slice; None when it reaches to the end of all."""
+    if not wanted.text:  # an index finds what fits
+        return None
+    anything = replace(wanted, text=None)
+    places = select(MESSAGE.c.updated_at, MESSAGE.c.message_id).where(
+        *queries.conditions(connection, anything), *_behind(before)
+    )
+    row = connection.execute(places.order_by(*_NEWEST_FIRST).offset(SLICE - 1).limit(1)).first()
+    return (row.updated_at, row.message_id) if row is not None else None
+
+
+def _within(
+    connection: Connection, wanted: HistoryFilter, before: Place | None, last: Place | None, limit: int
+) -> Select[Any]:
+    statement = select(*MESSAGE_FIELDS).where(*queries.conditions(connection, wanted), *_behind(before))
+    if last is not None:
+        statement = statement.where(MESSAGE.c.updated_at >= last[0], _place() >= tuple_(*last))
+    return statement.order_by(*_NEWEST_FIRST).limit(limit)
+
+
+def _behind(before: Place | None) -> tuple[ColumnElement[bool], ...]:
+    # The first condition says nothing new, and lets an index be used.
+    return () if before is None else (MESSAGE.c.updated_at <= before[0], _place() < tuple_(*before))
+
+
+def _place() -> Tuple:
+    return tuple_(MESSAGE.c.updated_at, MESSAGE.c.message_id)
 
 
 def _relayed_by_hour(connection: Connection, since: float, until: float) -> list[tuple[str, int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mailferry.errors import StoreError
-from mailferry.ledger import HistoryFilter, SqlLedger
+from mailferry.ledger import HistoryFilter, SqlLedger, browsing
 from mailferry.ledger.browsing import open_browser
 from mailferry.message.received import message_name, message_number
 from mailferry.model import MessageId, Uidl
@@ -36,7 +36,7 @@ async def test_a_search_goes_on_behind_its_last_message(ledger: SqlLedger, url: 
         assert browser.search(wanted).messages == [], "sharp s is no double s"
         wanted = HistoryFilter(text="grüße", limit=2)
         first = browser.search(wanted)
-        assert (numbers(first.messages), first.more, first.complete) == ([5, 4], True, True)
+        assert (numbers(first.messages), first.more, first.searched_to) == ([5, 4], True, None)
         seen, last = numbers(first.messages), first.messages[-1].message
         while (found := browser.search(wanted, (last.updated_at, last.message_id))).messages:
             seen += numbers(found.messages)
@@ -66,14 +66,31 @@ async def test_accepted_messages_are_counted_by_the_hour(ledger: SqlLedger, url:
         ]
 
 
+async def test_a_long_search_says_how_far_it_came_and_goes_on_there(
+    ledger: SqlLedger, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(ledger, 20)
+    monkeypatch.setattr(browsing, "SLICE", 3)
+    with open_browser(url) as browser:
+        assert numbers(browser.search(HistoryFilter(text="grüße", limit=7)).messages) == [*range(20, 13, -1)]
+        monkeypatch.setattr(browsing, "SEARCH_SECONDS", -1.0)
+        wanted = HistoryFilter(text="grüße 1", limit=50)  # 1, and 10 to 19
+        found = browser.search(wanted)
+        assert (numbers(found.messages), found.searched_to) == ([19, 18], (1009.0, 18))
+        seen = numbers(found.messages)
+        while found.searched_to is not None:
+            found = browser.search(wanted, found.searched_to)
+            seen += numbers(found.messages)
+        assert seen == [*range(19, 9, -1), 1]
+
+
 async def test_what_takes_too_long_is_given_up(ledger: SqlLedger, url: str) -> None:
     await filled(ledger, 1500)
     with open_browser(url) as browser:
         browser._seconds = -1.0
-        found = browser.search(HistoryFilter(text="nowhere"))
-        assert (found.messages, found.complete) == ([], False)
-        with pytest.raises(StoreError, match="needs more than -1 s"):
-            browser.counts()
+        for question in (browser.counts, lambda: browser.search(HistoryFilter(text="nowhere"))):
+            with pytest.raises(StoreError, match="needs more than -1 s"):
+                question()
         browser._seconds = 2.0
         assert sum(browser.counts().values()) == 1500
 

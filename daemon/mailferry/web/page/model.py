@@ -200,11 +200,11 @@ class MessageQuery:
 
 @dataclass(frozen=True, slots=True)
 class FoundMessages:
-    """Messages, the newest change first; not `complete` when the time was over before all were looked at."""
+    """Messages, the newest change first; `searched_to` says where a search gave up, None when it looked at all."""
 
     messages: Sequence[KnownMessage]
     more: bool = False
-    complete: bool = True
+    searched_to: tuple[float, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

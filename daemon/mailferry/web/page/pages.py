@@ -278,14 +278,17 @@ def _message_query(query: Mapping[str, str]) -> MessageQuery:
 
 def _older(query: MessageQuery, found: FoundMessages) -> str:
     """Return the address of the page behind this one, empty for none."""
-    if not found.more or not found.messages:
+    place = found.searched_to
+    if place is None and found.more and found.messages:
+        last = found.messages[-1].message
+        place = last.updated_at, last.message_id
+    if place is None:
         return ""
-    last = found.messages[-1].message
     chosen = {
         "q": query.text,
         "maildrop": query.maildrop,
         "state": query.state or "",
-        "before": f"{last.updated_at!r}_{last.message_id}",
+        "before": f"{place[0]!r}_{place[1]}",
     }
     return "/messages?" + urlencode({key: value for key, value in chosen.items() if value})
 
