@@ -18,7 +18,7 @@ _VERSIONS = {
     "dovecot": ("dovecot", "--version"),
 }
 _ANSWER_SECONDS = 10.0
-_NUMBER = re.compile(r"\d+(?:\.\d+)+\S*")
+_NUMBER = re.compile(r"\d+(?:\.\d+)+")
 
 
 def facts() -> dict[str, str]:
