@@ -30,7 +30,19 @@ case $prefix in
     *[!A-Za-z0-9_./-]*|[!/]*) say "PREFIX must be an absolute path of plain letters: $prefix" >&2; exit 2 ;;
 esac
 
+# The unit's ProtectHome= and PrivateTmp= hide these from the service.
+hidden_from_service() {
+    case $prefix/ in
+        /home/*|/root/*|/run/user/*|/tmp/*|/var/tmp/*) return 0 ;;
+    esac
+    return 1
+}
+
 install_service() {
+    if hidden_from_service; then
+        say "no unit is put in place: a service could not see $prefix; /opt/mailferry would do"
+        return
+    fi
     install -d -m 755 "$units" "$etc"
     install -d -m 700 "$etc/secrets"
     sed "s|/opt/mailferry/|$prefix/|g" deploy/systemd/mailferry.service > "$unit.new"

@@ -169,6 +169,14 @@ def test_it_is_installed_and_taken_away_without_a_trace_but_what_is_the_administ
     assert config.read_text() == "mine"
 
 
+@pytest.mark.parametrize("prefix", ["/home/ann/mailferry", "/root/mailferry", "/tmp/mailferry"])
+def test_no_unit_is_put_in_place_for_a_program_that_its_sandbox_would_hide(
+    prefix: str, tmp_path: Path
+) -> None:
+    assert "could not see" in service("install", tmp_path, prefix)
+    assert list(tmp_path.iterdir()) == []
+
+
 def service(action: str, root: Path, prefix: str) -> str:
     command = ["bash", str(SCRIPT), action, prefix]
     environment = {"PATH": os.environ["PATH"], "DESTDIR": str(root)}
