@@ -108,6 +108,41 @@ async def test_an_smtp_login_shows_no_secret(
     nothing_shows(generate_latest(application.registry))
 
 
+class Parrot(LoginServer):
+    """Grants the login, and says the secret again in every refusal after that."""
+
+    def _answer(self, transport: asyncio.Transport, line: bytes) -> bytes:
+        if self.logins and line[:4] in (b"RCPT", b"RETR"):
+            no = b"-ERR" if line[:4] == b"RETR" else b"450 4.2.0"
+            return no + b" not for " + SECRET.encode() + b" as in " + self.lines[-2] + b"\r\n"
+        reply = super()._answer(transport, line)
+        one = {b"STAT": b"+OK 1 9\r\n", b"LIST": b"+OK\r\n1 9\r\n.\r\n", b"UIDL": b"+OK\r\n1 a\r\n.\r\n"}
+        return one.get(line, reply)
+
+
+async def test_a_secret_that_is_said_back_after_the_login_is_not_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    box = SandboxMaildrop("correct horse", [b"Subject: x\r\n\r\nx\r\n"])
+    pop3, hop, other = (
+        ScriptedPop3Server({"ann": box}),
+        Parrot("smtp", SECRET, "granted", "PLAIN"),
+        Parrot("pop3", SECRET, "granted", "PLAIN"),
+    )
+    async with running(pop3), hop.running(), other.running():
+        relay = Relay(tmp_path)
+        relay.daemon |= {"log_format": "json", "log_level": "debug", "trace": True}
+        relay.maildrop(pop3.port)
+        secret = secret_file(tmp_path)
+        relay.maildrop(other.port, "bob", auth="plain", password=secret)
+        relay.destination(hop.port, username="carol", auth="plain", password=secret)
+        await relay.application().run_once([], lambda _name, _report: None)
+    heard = everything(relay, capfd)
+    assert b"450 4.2.0 not for ***" in heard
+    assert b"-ERR not for ***" in heard
+    nothing_shows(heard)
+
+
 def test_no_command_line_and_no_child_shows_a_secret(tmp_path: Path) -> None:
     """The real program, its secret from a command: looked at in /proc while it runs."""
     teller = tmp_path / "teller.py"

@@ -141,7 +141,8 @@ class Pop3Connector:
             message_octets=settings.message_limit_octets,
             held_octets=spool.threshold_octets if spool else None,
         )
-        dialogue = Pop3Dialogue(link, limits=limits, trace=trace, new_sink=spool.new_file if spool else None)
+        new_sink = spool.new_file if spool else None
+        dialogue = Pop3Dialogue(link, limits=limits, trace=trace, new_sink=new_sink, clean=mask.text)
         asked: ListingRequest | None = None
         try:
             greeting = await self._greet(dialogue, opening)

@@ -52,8 +52,9 @@ class Pop3Dialogue:
         limits: Pop3Limits,
         trace: Trace = no_trace,
         new_sink: Callable[[], BodySink] | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
-        self.core = Pop3Connection(limits, new_sink)
+        self.core = Pop3Connection(limits, new_sink, clean)
         self.failure: MailferryError | None = None
         self.pipelining = False
         """Set by the owner once the server has offered it."""

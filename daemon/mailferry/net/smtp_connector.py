@@ -97,6 +97,7 @@ class SmtpConnector:
             trace=None if trace is no_trace else trace,
             on_reply=settings.watch.reply,
         )
+        core.clean = mask.text
         session = SmtpSession(link, core, final_timeout_seconds=settings.final_timeout_seconds)
         try:
             await self._greet(session, opening)

@@ -134,6 +134,7 @@ class Pop3Connection:
 
     Args:
         new_sink: makes the sink for a message that is too large to be held.
+        clean: takes secrets of ours out of what the server says with -ERR.
 
     Attributes:
         state: see `pop3_state` for the machine.
@@ -149,7 +150,10 @@ class Pop3Connection:
     """
 
     def __init__(
-        self, limits: Pop3Limits = Pop3Limits(), new_sink: Callable[[], BodySink] | None = None
+        self,
+        limits: Pop3Limits = Pop3Limits(),
+        new_sink: Callable[[], BodySink] | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
         self.state = Pop3State.GREETING
         self.capabilities: Capabilities | None = None
@@ -162,6 +166,7 @@ class Pop3Connection:
         self._leads_to = Pop3State.GREETING
         self._status: _Status | None = None
         self._new_sink = new_sink
+        self._clean = clean
         self._streamed: StreamedBody | None = None
         self._challenged = False
         self._user_accepted = False
@@ -375,7 +380,9 @@ class Pop3Connection:
         self.utf8 = self.utf8 or (status.ok and isinstance(command, Utf8))
         if isinstance(command, Capa):
             self.capabilities = None if body is None else parse_capabilities(body)
-        return Reply(command, status.ok, status.response_code, status.text, body, sink)
+        # The text of +OK may be a unique-id, which is never changed; that of -ERR goes into logs.
+        text = status.text if status.ok else self._clean(status.text)
+        return Reply(command, status.ok, status.response_code, text, body, sink)
 
     def _close(self) -> None:
         self.state = Pop3State.CLOSED

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from mailferry.errors import LocalProtocolError, RemoteProtocolError
@@ -112,6 +113,7 @@ class SmtpConnection:
         features: what the server offered last; empty before EHLO and after STARTTLS.
         closing_reply: the reply that ended the session's usefulness, or None.
         turned_octets: what the peer has sent since the 250 to ATRN.
+        clean: set by the owner: takes secrets of ours out of what the server says.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class SmtpConnection:
         self._use_chunking = use_chunking
         self._trace = trace
         self._on_reply = on_reply
+        self.clean: Callable[[str], str] = str
         self._traced = switch_of(trace)
         self._parser = ReplyParser(limits)
         self._pipeline = Pipeline(trace)
@@ -295,8 +298,9 @@ class SmtpConnection:
             self._keep_turned(data)
             return
         self._refuse_before_tls()
-        for reply in self._parser.feed(data):
+        for said in self._parser.feed(data):
             self._refuse_before_tls()
+            reply = self._without_secrets(said)
             if self._trace is not None and self._traced.on:
                 self._show(reply, self._trace)
             self._on_reply(reply.code)
@@ -305,6 +309,11 @@ class SmtpConnection:
                 return
         if self._parser.receiving_octets:
             self._refuse_before_tls()
+
+    def _without_secrets(self, reply: SmtpReply) -> SmtpReply:
+        """Clean a reply's text, which goes into logs and rows; a challenge is no text."""
+        lines = tuple(map(self.clean, reply.lines))
+        return reply if lines == reply.lines or reply.code == 334 else replace(reply, lines=lines)
 
     def _keep_turned(self, data: bytes) -> None:
         self.turned_octets += data
