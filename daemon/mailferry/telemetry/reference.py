@@ -18,7 +18,7 @@ from mailferry.telemetry.events import is_time_field
 _HEAD = """\
 # Events
 
-This page is made from `daemon/mailferry/events.py`; renew it with
+This page is made from `daemon/mailferry/events/`; renew it with
 `python -m mailferry.telemetry.reference > docs/events.md`.
 
 Everything that happens is one log line with a name of the form `noun.verb_past`.
@@ -52,13 +52,18 @@ about a single message that needs a person (`message.rejected`, `message.in_doub
 """
 
 
+_ORDER = ("life", "polls", "messages", "peers", "etrn", "ledger", "hands")
+"""The modules of `mailferry.events`, in the order of the page."""
+
+
 def event_classes() -> list[type[Event]]:
-    """Return every event that has a name, in the order of the source."""
-    return [
+    """Return every event that has a name, in the order of the page."""
+    kinds = [
         kind
         for kind in vars(events).values()
         if inspect.isclass(kind) and issubclass(kind, Event) and "name" in vars(kind) and kind.name
     ]
+    return sorted(kinds, key=lambda kind: _ORDER.index(kind.__module__.rpartition(".")[2]))
 
 
 def events_markdown() -> str:
@@ -110,10 +115,11 @@ def _printed_type(name: str, annotation: str) -> str:
 
 def _field_notes() -> dict[tuple[str, str], str]:
     """Find the strings under fields, which Python does not keep: (class, field) -> text."""
-    tree = ast.parse(Path(events.__file__).read_text(encoding="utf-8"))
+    modules = sorted(Path(events.__file__).parent.glob("*.py"))
     return {
         (kind.name, field.target.id): " ".join(note.value.value.split()).replace("|", "\\|")
-        for kind in tree.body
+        for module in modules
+        for kind in ast.parse(module.read_text(encoding="utf-8")).body
         if isinstance(kind, ast.ClassDef)
         for field, note in zip(kind.body, kind.body[1:], strict=False)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
