@@ -3,8 +3,8 @@
 #
 # usage: tests/run-all.sh FOLDER_WITH_PYTEST [pytest arguments]
 #
-# Dovecot, Postfix and Prometheus (for promtool) are installed when they are
-# missing and we may; they are never started as services: the tests run private
+# Dovecot, Postfix, Prometheus (for promtool) and Chromium are installed when they
+# are missing and we may; they are never started as services: the tests run private
 # instances on loopback. Exim, which cannot be installed beside Postfix, is only
 # unpacked into build/. A C compiler is for `make bench-smoke`, which CI runs next.
 set -uo pipefail
@@ -21,6 +21,7 @@ missing_servers() {
     [ -x /usr/lib/dovecot/lmtp ] || echo dovecot-lmtpd
     has postfix || echo postfix
     has promtool || echo prometheus
+    has chromium || echo chromium
     has cc || echo gcc libc6-dev
 }
 
