@@ -75,8 +75,12 @@ class Session(Protocol):
         """What the next hop offers."""
 
     @property
-    def round_trip_seconds(self) -> float | None:
-        """The shortest time in which a reply came; None before the first."""
+    def round_trips(self) -> int:
+        """How many replies were timed."""
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """The shortest time in which one of them came."""
 
     @property
     def can_begin(self) -> bool:
@@ -335,8 +339,12 @@ class SmtpDestination:
         if under_way == 0 or now < self._no_extra_before or self._rewriting is not None:
             return 1
         stuck = now - self._moved_at >= PATIENCE_SECONDS and not self._opening
-        trips = [s.round_trip_seconds for s in self._sessions if s.round_trip_seconds is not None]
-        pace = Pace(len(self._waiting), min(trips, default=None), self._opening_seconds)
+        pace = Pace(
+            waiting=len(self._waiting),
+            replies=sum(session.round_trips for session in self._sessions),
+            round_trip_seconds=min((s.round_trip_seconds for s in self._sessions), default=0.0),
+            opening_seconds=self._opening_seconds,
+        )
         return max(under_way + stuck, sessions_that_pay(pace))
 
     async def _open(self) -> None:

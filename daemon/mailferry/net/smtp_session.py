@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 
 from mailferry.errors import MailferryError, ProtocolError, RemoteProtocolError, TransportError
@@ -51,8 +52,10 @@ class SmtpSession:
         self.on_end: Callable[[], None] = lambda: None
         self.transactions = 0
         """How many have been begun."""
-        self.round_trip_seconds: float | None = None
-        """The shortest time in which a reply came; the greeting, which has other reasons to wait, not counted."""
+        self.round_trips = 0
+        """How many replies were timed; not the greeting, which has other reasons to wait."""
+        self.round_trip_seconds = math.inf
+        """The shortest time in which one of them came."""
         self._asked_at: float | None = None
         self._final_timeout_seconds = final_timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -212,15 +215,15 @@ class SmtpSession:
 
     def _note_round_trip(self, seconds: float) -> None:
         self._asked_at = None
-        if self.round_trip_seconds is None or seconds < self.round_trip_seconds:
-            self.round_trip_seconds = seconds
+        self.round_trips += 1
+        self.round_trip_seconds = min(self.round_trip_seconds, seconds)
 
     def _flush(self, timeout_seconds: float | None = None, *, answered: bool = False) -> None:
-        self._write()
+        wrote = self._write()
         awaiting, before = self.core.awaiting, self._awaiting
         self._awaiting = awaiting
-        if awaiting and not before:
-            self._asked_at = self._loop.time()
+        if awaiting and (not before or (wrote and awaiting == "final" != before)):
+            self._asked_at = self._loop.time()  # the next reply is to what was just written, and to nothing older
         if not awaiting:
             self.link.expect_nothing()
         elif awaiting == before and not answered:
@@ -231,20 +234,21 @@ class SmtpSession:
             what = self._asked if awaiting == "command" else awaiting.upper()
             self.link.expect(f"the reply to {what}", timeout_seconds)
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
         """Write what is due; of a large content a piece, and the next when the transport has taken it."""
         if self._writing:
-            return  # what is new waits behind the content
+            return False  # what is new waits behind the content
         try:
             octets = self.core.data_to_send()
         except OSError as error:
             self.fail(TransportError(f"the message cannot be read from its file: {error.strerror or error}"))
-            return
+            return False
         if octets:
             self.link.write(octets)
         if self.core.streaming:
             self._writing = True
             self.link.when_room(self._write_on)
+        return bool(octets)
 
     def _write_on(self) -> None:
         self._writing = False

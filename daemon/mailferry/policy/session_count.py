@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NEAR_SECONDS = 0.005
+NEAR_SECONDS = 0.01
 """Up to this round trip a next hop is near: what makes it slow is work, and not the distance."""
+
+ENOUGH_REPLIES = 2
+"""One late reply may have been the work of a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +23,14 @@ class Pace:
 
     Attributes:
         waiting: deliveries that no session has begun.
-        round_trip_seconds: the shortest time in which a reply came; None while that is unknown.
+        replies: how many replies were timed.
+        round_trip_seconds: the shortest time in which one of them came.
         opening_seconds: what it took to open a session, from the connection to the login.
     """
 
     waiting: int
-    round_trip_seconds: float | None
+    replies: int
+    round_trip_seconds: float
     opening_seconds: float
 
 
@@ -36,6 +41,6 @@ def sessions_that_pay(pace: Pace) -> int:
     takes to open it.
     """
     trip = pace.round_trip_seconds
-    if trip is None or trip <= NEAR_SECONDS:
+    if pace.replies < ENOUGH_REPLIES or trip <= NEAR_SECONDS:
         return 0
     return int(pace.waiting * trip / max(pace.opening_seconds, trip))

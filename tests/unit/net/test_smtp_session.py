@@ -345,8 +345,8 @@ async def test_the_shortest_reply_tells_how_far_the_next_hop_is() -> None:
         watch.now += seconds
         wire.receive(reply)
         await turns()
-        trips.append(session.round_trip_seconds)
+        trips.append((session.round_trips, session.round_trip_seconds))
         if asked.done() and session.idle:
             session.begin(letter(), lambda _finished: None)
-    assert trips == [0.5, 0.25, 0.25, 0.25]
+    assert trips == [(1, 0.5), (2, 0.25), (2, 0.25), (3, 0.25)]
     session.fail(ConnectionLostError("over"))
