@@ -156,7 +156,9 @@ async def test_a_unix_socket_that_is_not_there() -> None:
 async def test_an_smtp_server_is_not_taken_for_an_lmtp_server() -> None:
     server = ScriptedSmtpServer()
     async with running(server):
-        with pytest.raises(HeloRefusedError, match=r"LHLO: 500 .*check that the server speaks LMTP") as caught:
+        with pytest.raises(
+            HeloRefusedError, match=r"LHLO: 500 .*check that the server speaks LMTP"
+        ) as caught:
             await SmtpConnector(settings_for(server)).open()
     assert caught.value.refused is not None
     assert caught.value.refused.verb == "LHLO"

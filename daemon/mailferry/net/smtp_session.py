@@ -223,7 +223,9 @@ class SmtpSession:
         awaiting, before = self.core.awaiting, self._awaiting
         self._awaiting = awaiting
         if awaiting and (not before or (wrote and awaiting == "final" != before)):
-            self._asked_at = self._loop.time()  # the next reply is to what was just written, and to nothing older
+            self._asked_at = (
+                self._loop.time()
+            )  # the next reply is to what was just written, and to nothing older
         if not awaiting:
             self.link.expect_nothing()
         elif awaiting == before and not answered:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mailferry.errors import ConnectError
 from mailferry.model import StandingKind, StandingRecord
 from mailferry.policy.etrn import standing_name
 from mailferry.services.etrn import EtrnPolicy, EtrnServer
