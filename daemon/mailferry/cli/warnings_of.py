@@ -123,6 +123,8 @@ def _about_receiver(receiver: ReceiverSettings) -> Iterator[str]:
 def _about_daemon(settings: Settings) -> Iterator[str]:
     host = settings.http.host
     if host is not None and not is_loopback(host):
-        yield f"http.listen: {host} can be reached by others, and there is no login"
+        mail = settings.http.page and settings.http.messages_shown == "always"
+        shown = ", and senders and subjects are shown" if mail else ""
+        yield f"http.listen: {host} can be reached by others, reading needs no login{shown}"
     if settings.daemon.trace:
         yield "daemon.trace: every line of every dialogue is logged, with addresses"

@@ -181,7 +181,7 @@ async def test_the_first_page_tells_what_matters_in_words(rig: PageRig) -> None:
         "Takes mail on 192.0.2.25:25.",
         "Angebot Nr. 4711 für Herrn Müller",
         "Отчёт за июнь",
-        "All 1 in quarantine",
+        "1 message in quarantine",
     ):
         assert said in words
 
