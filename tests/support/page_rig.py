@@ -106,7 +106,9 @@ async def page_rig(
         operations=hall,
         threads=threads,
         host=Host("relay.example.org", "0.1.0"),
-        settings=PageSettings(shown, allowed_hosts("127.0.0.1", is_loopback=True, configured=hosts)),
+        settings=PageSettings(
+            shown, allowed_hosts("127.0.0.1", is_loopback=True, configured=hosts), frozenset(hosts)
+        ),
         emit=events.append,
         renderer=RENDERER,
         read_token=read_token if acts else None,

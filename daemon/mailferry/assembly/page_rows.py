@@ -127,7 +127,8 @@ class Seen:
         ]
         named = [trouble for trouble in troubles if trouble]
         if not named:
-            return f"All is well with {counted(totals.maildrops, 'maildrop')}", Tone.GOOD
+            with_what = f" with {counted(totals.maildrops, 'maildrop')}" if totals.maildrops else ""
+            return f"All is well{with_what}", Tone.GOOD
         every = (*self.maildrops, *self.destinations, *self.etrn)
         tone = Tone.BAD if any(each.tone is Tone.BAD for each in every) else Tone.WARN
         one = len(named) == 1 and named[0].startswith("1 ")

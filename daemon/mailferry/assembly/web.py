@@ -52,7 +52,7 @@ async def web_side(
             operations=control,
             threads=threads,
             host=Host(hostname, __version__),
-            settings=PageSettings(http.messages_shown, _hosts(http)),
+            settings=PageSettings(http.messages_shown, _hosts(http), frozenset(http.hosts)),
             emit=parts.around.emit,
             renderer=Renderer(clean_text, time.time),
             read_token=http.token.reveal if http.token is not None else None,

@@ -81,7 +81,7 @@ class Actions:
 
     def _from_here(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            if not comes_from_here(request, self._settings.hosts):
+            if not comes_from_here(request, self._settings.proxies):
                 raise web.HTTPForbidden(text="403: the form was not sent by a page of this address")
             return await handler(request)
 

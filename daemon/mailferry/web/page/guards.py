@@ -65,25 +65,26 @@ def is_allowed(host: str, allowed: frozenset[str] | None) -> bool:
     return host in allowed or ("localhost" in allowed and host.endswith(".localhost"))
 
 
-def comes_from_here(request: web.Request, configured: frozenset[str] | None) -> bool:
+def comes_from_here(request: web.Request, proxies: frozenset[str]) -> bool:
     """Tell whether a form was sent by a page of this origin (RFC 6454 s.7).
 
-    Every browser sends Origin with a form. A proxy that speaks TLS may change the scheme, and
-    one that changes Host must be among the configured names.
+    Every browser sends Origin with a form. A proxy that speaks TLS changes the scheme.
+
+    Args:
+        request: with the form.
+        proxies: names that stand for this page under https and its own port, where a proxy changes Host.
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if origin is None or (site is not None and site != "same-origin"):
         return False
     scheme = origin.partition("://")[0]
-    if scheme not in _DEFAULT_PORTS:
-        return False
     host, port = _split(origin)
+    if scheme not in _DEFAULT_PORTS or not host:
+        return False
     named, named_port = _split(f"//{request.headers.get('Host', '')}")
     default = _DEFAULT_PORTS[scheme]
     same = (host, port or default) == (named, named_port or default)
-    return bool(host) and (
-        same or (configured is not None and host in configured and host not in _LOOPBACK_NAMES)
-    )
+    return same or (scheme == "https" and port is None and host in proxies)
 
 
 def is_secure(request: web.Request) -> bool:

@@ -7,7 +7,7 @@ is rendered, all of it, by `rendering.Renderer`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -283,7 +283,9 @@ class PageSettings:
     Attributes:
         messages_shown: who sees senders and subjects: `always`, `login` or `never`.
         hosts: names under which it may be asked for; None for any.
+        proxies: those that are configured, and may be a proxy's.
     """
 
     messages_shown: str = "always"
-    hosts: frozenset[str] | None = field(default=None)
+    hosts: frozenset[str] | None = None
+    proxies: frozenset[str] = frozenset()

@@ -30,8 +30,8 @@ from mailferry.web.page.model import (
 from mailferry.web.page.rendering import Renderer
 from mailferry.web.page.sessions import Session
 from mailferry.web.page.story import story_of
-from mailferry.web.page.threads import PageThreads
-from mailferry.web.page.viewer import Viewer
+from mailferry.web.page.threads import PageBusyError, PageThreads
+from mailferry.web.page.viewer import LIVE_FIELD, Viewer
 
 PAGE_SECONDS = 20.0
 _RECENT = 10
@@ -98,6 +98,8 @@ class Pages:
             try:
                 async with asyncio.timeout(PAGE_SECONDS):
                     return await handler(request)
+            except PageBusyError as error:  # there is no room for a page that says so
+                raise web.HTTPServiceUnavailable(text=f"503: {error}") from error
             except MailferryError as error:
                 return await self.refuse(request, 503, "That cannot be shown now", str(error))
             except TimeoutError:
@@ -109,7 +111,9 @@ class Pages:
         """Return who looks."""
         session = self._session_of(request) if self._session_of is not None else None
         shown = self._settings.messages_shown
-        notice, went_wrong = session.take_notice() if session is not None else ("", False)
+        notice, went_wrong = "", False
+        if session is not None and LIVE_FIELD not in request.headers:  # a page that renews itself shows none
+            notice, went_wrong = session.take_notice()
         return Viewer(
             hostname=self._host.name,
             version=self._host.version,

@@ -163,6 +163,9 @@ async def test_a_form_of_another_origin_is_refused() -> None:
             {"Origin": f"file://127.0.0.1:{port}"},
             {"Origin": f"http://127.0.0.1:{port}@evil.example"},
             {"Origin": "http://127.0.0.1:x"},
+            {"Origin": "http://status.example.org"},
+            {"Origin": "https://status.example.org:8443"},
+            {"Origin": "https://localhost"},
         ):
             assert await forged(rig, headers) == 403, headers
         assert rig.hall.done == []

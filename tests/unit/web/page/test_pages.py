@@ -9,6 +9,7 @@ import pytest
 from mailferry.errors import StoreError
 from mailferry.message.received import message_name
 from mailferry.model import MessageState
+from mailferry.web.page import threads
 from mailferry.web.page.model import MessageQuery, Wanted
 from mailferry.web.page.viewer import LIVE_FIELD
 from support.page_rig import page_rig
@@ -107,6 +108,27 @@ async def test_trouble_is_told_in_words_and_only_where_it_is() -> None:
         assert (status, "disk I/O error" in text) == (200, True)
         status, text = await rig.get("/")
         assert (status, "disk I/O error" in text) == (503, True)
+
+
+async def test_too_many_pages_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with page_rig() as rig:
+        monkeypatch.setattr(threads, "MOST_WAITING", -threads.THREADS)
+        assert (await rig.get("/")) == (
+            503,
+            "503: too many pages are asked for at once; try again in a moment",
+        )
+        monkeypatch.undo()
+        assert (await rig.get("/"))[0] == 200
+
+
+async def test_a_notice_waits_for_a_page_that_shows_it() -> None:
+    async with page_rig() as rig:
+        await rig.log_in()
+        form = {"csrf": await rig.csrf(), "action": "resume", "target": "maildrop.alice", "back": "/"}
+        await rig.post("/act", form)
+        assert "alice goes on" not in (await rig.get("/", **{LIVE_FIELD: "1"}))[1]
+        assert "alice goes on" in (await rig.get("/"))[1]
+        assert "alice goes on" not in (await rig.get("/"))[1]
 
 
 async def test_the_same_as_json() -> None:
