@@ -141,7 +141,8 @@ class MaildropDefaults(Table):
         True, description="Send several commands at once when the server offers it (RFC 2449)."
     )
     prefetch: Annotated[int, count(1, 1000)] = Field(
-        128, description="Messages fetched ahead of their delivery, at most; `memory_budget` bounds them, too."
+        128,
+        description="Messages fetched ahead of their delivery, at most; `memory_budget` bounds them, too.",
     )
 
     @field_validator("tls_key")
