@@ -3,7 +3,8 @@
 How many sessions. One is kept as long as it moves: then at most one message is
 between its final dot and our row when the process dies, and that one alone can be
 doubled. Others are opened for two reasons. To a next hop far away a session carries one
-message per round trip, so there `policy.session_count` says how many pay for what waits.
+message per round trip, so there `policy.session_count` says how many pay for what waits; where
+all of them take BDAT, each is allowed several messages on their way instead.
 And when work waits and no session has finished anything for a while: one slow message (a
 scanner, greylisting) must not hold up the rest. `max_sessions` caps it.
 
@@ -16,11 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from mailferry.destinations.letter import Envelope, Rewrite, compose
+from mailferry.destinations.session import Connector, Session
 from mailferry.errors import HopAuthenticationError, LocalProtocolError, MailferryError, TransportError
 from mailferry.message.rewriting import rewritten
 from mailferry.message.spool import Spool
@@ -35,8 +35,7 @@ from mailferry.model import (
     Scope,
 )
 from mailferry.policy.classify import classify_transaction
-from mailferry.policy.session_count import Pace, sessions_that_pay
-from mailferry.protocol.smtp_features import SmtpFeatures
+from mailferry.policy.session_count import Pace, is_far, sessions_that_pay
 from mailferry.protocol.smtp_transaction import Transaction, TransactionFinished
 
 _bugs = logging.getLogger("mailferry.bugs")
@@ -55,56 +54,6 @@ DOUBTS_IN_A_ROW = 2
 and each further message would be sent twice."""
 
 HOP_DOWN = "the next hop takes no mail now"
-
-
-class Session(Protocol):
-    """What the destination needs of an SMTP session."""
-
-    on_change: Callable[[], None]
-
-    @property
-    def failure(self) -> MailferryError | None:
-        """Why it died, or None."""
-
-    @property
-    def transactions(self) -> int:
-        """How many were begun."""
-
-    @property
-    def features(self) -> SmtpFeatures:
-        """What the next hop offers."""
-
-    @property
-    def round_trips(self) -> int:
-        """How many replies were timed."""
-
-    @property
-    def round_trip_seconds(self) -> float:
-        """The shortest time in which one of them came."""
-
-    @property
-    def can_begin(self) -> bool:
-        """Whether a transaction can begin now."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether no transaction is under way."""
-
-    def begin(self, transaction: Transaction, finished: Callable[[TransactionFinished], None]) -> None:
-        """Begin a transaction; raises LocalProtocolError for an unusable address."""
-
-    async def quit(self) -> None:
-        """End the session; never raises."""
-
-    def fail(self, error: MailferryError) -> None:
-        """Drop the link; what is under way is told."""
-
-
-class Connector(Protocol):
-    """Opens sessions."""
-
-    async def open(self) -> Session:
-        """Raises MailferryError when there is none to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +108,9 @@ class SmtpDestination:
         self._draining = False
         self._cut_off = False
         self._doubts = 0
-        """Deliveries in a row that were left in doubt."""
+        """Sessions in a row that left deliveries in doubt."""
+        self._doubtful: Session | None = None
+        """The last of them."""
         self._given_up: Session | None = None
         """The session whose end was the next hop's fault: what it had taken over goes nowhere else."""
         self._drained = asyncio.Event()
@@ -204,15 +155,39 @@ class SmtpDestination:
         self._dispatching = True
         try:
             self._drop_spent_sessions()
-            for session in list(self._sessions):
-                while self._waiting and self._may_begin(session):
-                    if not self._begin(session, self._waiting.popleft()):
-                        break
+            self._hand_out()
+            if self._waiting and self._sessions:
+                self._widen()
             self._open_if_needed()
             self._watch()
         finally:
             self._dispatching = False
         self._note_drained()
+
+    def _hand_out(self) -> None:
+        for session in list(self._sessions):
+            while self._waiting and self._may_begin(session):
+                if not self._begin(session, self._waiting.popleft()):
+                    break
+
+    def _widen(self) -> None:
+        """Let sessions to a next hop far away have several messages on their way: as many in all as sessions."""
+        far = is_far(self._pace)
+        window = max(self._limits.max_sessions // len(self._sessions), 1) if far else 1
+        wider = [session for session in self._sessions if session.window < window]
+        for session in self._sessions:
+            session.window = window
+        if wider:
+            self._hand_out()
+
+    @property
+    def _pace(self) -> Pace:
+        return Pace(
+            waiting=len(self._waiting),
+            replies=sum(session.round_trips for session in self._sessions),
+            round_trip_seconds=min((s.round_trip_seconds for s in self._sessions), default=0.0),
+            opening_seconds=self._opening_seconds,
+        )
 
     def _note_drained(self) -> None:
         if self._draining and all(session.idle for session in self._sessions):
@@ -282,7 +257,8 @@ class SmtpDestination:
         if isinstance(report.outcome, Delivered):
             self._doubts = 0
         elif isinstance(report.outcome, Deferred) and report.outcome.in_doubt:
-            self._doubts += 1
+            self._doubts += session is not self._doubtful
+            self._doubtful = session
         if _blames_hop(report) or self._doubts >= DOUBTS_IN_A_ROW:
             self._given_up = session
             self._refuse_waiting(HOP_DOWN)
@@ -339,13 +315,9 @@ class SmtpDestination:
         if under_way == 0 or now < self._no_extra_before or self._rewriting is not None:
             return 1
         stuck = now - self._moved_at >= PATIENCE_SECONDS and not self._opening
-        pace = Pace(
-            waiting=len(self._waiting),
-            replies=sum(session.round_trips for session in self._sessions),
-            round_trip_seconds=min((s.round_trip_seconds for s in self._sessions), default=0.0),
-            opening_seconds=self._opening_seconds,
-        )
-        return max(under_way + stuck, sessions_that_pay(pace))
+        if all(session.features.chunking for session in self._sessions):
+            return under_way + stuck  # they have windows instead
+        return max(under_way + stuck, sessions_that_pay(self._pace))
 
     async def _open(self) -> None:
         began = self._now()

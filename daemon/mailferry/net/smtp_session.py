@@ -74,6 +74,15 @@ class SmtpSession:
         return self.core.features
 
     @property
+    def window(self) -> int:
+        """How many messages may be on their way at once where it takes BDAT."""
+        return self.core.bdat_window
+
+    @window.setter
+    def window(self, window: int) -> None:
+        self.core.bdat_window = window
+
+    @property
     def can_begin(self) -> bool:
         """Whether a transaction can begin now."""
         return self.failure is None and self.core.can_begin

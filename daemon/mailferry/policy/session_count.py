@@ -34,13 +34,18 @@ class Pace:
     opening_seconds: float
 
 
+def is_far(pace: Pace) -> bool:
+    """Tell whether it is the distance that makes a session slow."""
+    return pace.replies >= ENOUGH_REPLIES and pace.round_trip_seconds > NEAR_SECONDS
+
+
 def sessions_that_pay(pace: Pace) -> int:
     """Return how many sessions are worth having, those that are open included; 0 for "no opinion".
 
     Another one pays while what waits takes longer, shared among those that there are, than it
     takes to open it.
     """
-    trip = pace.round_trip_seconds
-    if pace.replies < ENOUGH_REPLIES or trip <= NEAR_SECONDS:
+    if not is_far(pace):
         return 0
+    trip = pace.round_trip_seconds
     return int(pace.waiting * trip / max(pace.opening_seconds, trip))

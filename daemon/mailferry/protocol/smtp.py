@@ -23,7 +23,8 @@ content follows a 354, or goes along with BDAT.
 While a run waits for the reply to the end of its data, the next may begin: its
 envelope travels while the server still stores the one before. Its own content
 stays here until that reply has come (DATA: the 354 comes after it; BDAT: held
-back), so at most one message of a session is ever in doubt.
+back), so at most one message of a session is ever in doubt. `bdat_window` allows more of
+them, where small contents go by BDAT: whole transactions then leave one after the other.
 
 A 421 may answer anything, or come unasked. The session is then `closing`: runs
 whose content was not written finish with it, a run whose content was written
@@ -163,13 +164,22 @@ class SmtpConnection:
         return self._pipeline.idle or self._dialogue.may_overlap
 
     @property
+    def bdat_window(self) -> int:
+        """How many messages may be in doubt at once where small ones go by BDAT; at first 1."""
+        return self._dialogue.window
+
+    @bdat_window.setter
+    def bdat_window(self, window: int) -> None:
+        self._dialogue.window = window
+
+    @property
     def in_doubt(self) -> bool:
         """Whether the server may have a message of which its word has not come yet."""
         return any(run.in_doubt for run in self._dialogue.runs)
 
     @property
     def unfinished(self) -> int:
-        """How many transactions have begun and not finished: 0, 1 or 2."""
+        """How many transactions have begun and not finished: at most one more than the window."""
         return len(self._dialogue.runs)
 
     @property

@@ -1,7 +1,7 @@
 """The dialogue of mail transactions: MAIL, RCPT, DATA or BDAT, and what each reply changes.
 
-`smtp` explains when a transaction may begin; here stands what happens then. At
-most two are unfinished: one whose content was written, and the next.
+`smtp` explains when a transaction may begin; here stands what happens then. As many are
+unfinished as the window allows whose content was written, and the next; with DATA that is one.
 
 LMTP (RFC 2033 s.4.2, s.4.3) differs in one thing: after the content comes a reply for each
 recipient that RCPT accepted. How many are due must be known by then, and a server that
@@ -41,9 +41,10 @@ class Dialogue:
     Attributes:
         runs: those that are unfinished, in the order in which they began.
         reset_due: whether the server may still hold an envelope that RSET must clear.
+        window: how many small contents may be sent by BDAT before the word on the first has come.
     """
 
-    __slots__ = ("_finished", "_limits", "_lmtp", "_pipeline", "reset_due", "runs")
+    __slots__ = ("_finished", "_limits", "_lmtp", "_pipeline", "reset_due", "runs", "window")
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Dialogue:
     ) -> None:
         self.runs: list[TransactionRun] = []
         self.reset_due = False
+        self.window = 1
         self._pipeline = pipeline
         self._limits = limits
         self._finished = finished
@@ -63,7 +65,8 @@ class Dialogue:
     @property
     def may_overlap(self) -> bool:
         """Whether the next may begin although one is unfinished."""
-        return self._pipeline.overlapping and len(self.runs) == 1 and self.runs[0].content_queued
+        runs = self.runs
+        return self._pipeline.overlapping and 0 < len(runs) <= self.window and runs[-1].content_queued
 
     def begin(self, transaction: Transaction, features: SmtpFeatures, *, chunking: bool) -> None:
         """Put a transaction's commands into the pipeline.
@@ -120,7 +123,7 @@ class Dialogue:
             content=content if is_held(content) else None,
             stream=None if is_held(content) else read_pieces(content),
             content_octets=octets,
-            ready=partial(self._is_first, run) if small else _never,
+            ready=partial(self._is_in_window, run) if small else _never,
         )
 
     def _content_order(self, run: TransactionRun) -> Order:
@@ -135,8 +138,8 @@ class Dialogue:
             order.content_octets = sum(map(len, pieces))  # without the dots that are still to be doubled
         return order
 
-    def _is_first(self, run: TransactionRun) -> bool:
-        return self.runs[0] is run
+    def _is_in_window(self, run: TransactionRun) -> bool:
+        return run in self.runs[: self.window]
 
     # -- replies -------------------------------------------------------------
 

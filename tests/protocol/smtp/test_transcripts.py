@@ -3,7 +3,7 @@
 A transcript is read top to bottom; blank lines and `#` lines are ignored::
 
     option pipelining=no chunking=no lmtp=yes grouped_bdat_octets=10
-    > ehlo me.example.org      do something: send a command, begin a transaction, lose the link, ...
+    > ehlo me.example.org      do something: send a command, begin a transaction, lose the link, set a window, ...
     C: EHLO me.example.org     we must have written exactly these lines since the last S: or >
     S: 250 mx.example.net      the server's lines, fed as one block
     E: replied EHLO 250        exactly these events came of it
@@ -220,6 +220,8 @@ class Replay:
         try:
             if name == "begin":
                 self.connection.begin(make_transaction(list(words)))
+            elif name == "window":
+                self.connection.bdat_window = int(words[0])
             elif name == "tls":
                 self.connection.tls_established()
             elif name == "lost":

@@ -37,6 +37,7 @@ class FakeSession:
         self.failure: MailferryError | None = None
         self.transactions = 0
         self.round_trips = 2
+        self.window = 1
         self.round_trip_seconds = 0.001
         self.features = SmtpFeatures()
         self.closing = False
@@ -44,11 +45,12 @@ class FakeSession:
         self.dot_sent = False
         self.begun: list[str] = []
         self._room = 2 if overlapping else 1
+        self.most_running = 0
         self._running: list[tuple[Transaction, Finished]] = []
 
     @property
     def can_begin(self) -> bool:
-        return self.failure is None and not self.closing and len(self._running) < self._room
+        return self.failure is None and not self.closing and len(self._running) < self._room + self.window - 1
 
     @property
     def idle(self) -> bool:
@@ -61,6 +63,7 @@ class FakeSession:
         self.transactions += 1
         self.begun.append(transaction.content[1].split(b"\r\n")[0].decode().removeprefix("Subject: "))
         self._running.append((transaction, finished))
+        self.most_running = max(self.most_running, len(self._running))
 
     def finish(self, reply: SmtpReply = OK) -> None:
         """Accept the oldest transaction, or refuse it at MAIL."""
@@ -72,15 +75,16 @@ class FakeSession:
         )
         self.on_change()
 
-    def die(self, *, in_doubt: bool = False) -> None:
-        """Lose the link; the oldest transaction may have been sent whole."""
+    def die(self, *, in_doubt: bool = False, sent: int = 1) -> None:
+        """Lose the link; the oldest transactions may have been sent whole."""
         self.failure = ConnectionLostError("hop: gone")
         running, self._running = self._running, []
         for transaction, finished in running:
             got = OK if in_doubt else None
             recipients = (got,) * len(transaction.recipients)
             finished(TransactionFinished(transaction, got, recipients, None, in_doubt, in_doubt=in_doubt))
-            in_doubt = False
+            sent -= 1
+            in_doubt = in_doubt and sent > 0
         self.on_change()
 
     async def quit(self) -> None:
@@ -98,6 +102,7 @@ class FakeConnector:
         self, *, overlapping: bool = False, at_once: bool = True, round_trip_seconds: float = 0.001
     ) -> None:
         self.round_trip_seconds = round_trip_seconds
+        self.features = SmtpFeatures()
         self.sessions: list[FakeSession] = []
         self.asked = 0
         self.cancelled = 0
@@ -118,6 +123,7 @@ class FakeConnector:
             raise self.error
         self.sessions.append(FakeSession(overlapping=self._overlapping))
         self.sessions[-1].round_trip_seconds = self.round_trip_seconds
+        self.sessions[-1].features = self.features
         return self.sessions[-1]
 
 
@@ -219,6 +225,40 @@ async def test_a_next_hop_far_away_gets_sessions_at_once_and_no_more_than_allowe
                 session.finish()
     assert not reports.open
     assert connector.asked == sessions
+    await hop.drain()
+
+
+@pytest.mark.usefixtures("still")
+@pytest.mark.parametrize(("trip_seconds", "most"), [(0.02, 3), (0.001, 1)])
+async def test_a_next_hop_far_away_that_takes_bdat_gets_a_window_in_place_of_sessions(
+    trip_seconds: float, most: int
+) -> None:
+    connector, reports = FakeConnector(round_trip_seconds=trip_seconds), Reports()
+    connector.features = SmtpFeatures(chunking=True)
+    hop = destination(connector, max_sessions=3)
+    for number in range(9):
+        hop.submit(reports.order(str(number)))
+    await turns(10)
+    (session,) = connector.sessions
+    for _ in range(9):
+        session.finish()
+    assert session.most_running == most
+    assert (connector.asked, bool(reports.open)) == (1, False)
+    await hop.drain()
+
+
+@pytest.mark.usefixtures("still")
+async def test_a_link_that_breaks_with_several_messages_on_their_way_is_one_doubt() -> None:
+    connector, reports = FakeConnector(overlapping=True), Reports()
+    hop = destination(connector)
+    for name in ("a", "b", "c"):
+        hop.submit(reports.order(name))
+    await turns()
+    connector.sessions[0].die(in_doubt=True, sent=2)
+    await turns()
+    assert connector.asked == 2  # what waited was not given back
+    connector.sessions[1].finish()
+    assert reports.outcome("c") == Delivered("250 2.0.0 ok")
     await hop.drain()
 
 

@@ -33,6 +33,9 @@ class SevenBitSession:
         self.on_change: Callable[[], None] = lambda: None
         self.failure: MailferryError | None = None
         self.transactions = 0
+        self.window = 1
+        self.round_trips = 0
+        self.round_trip_seconds = 0.0
         self.features = SmtpFeatures()
         self.taken: list[bytes] = []
         self._running: tuple[Transaction, Callable[[TransactionFinished], None]] | None = None
