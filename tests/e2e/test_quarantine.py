@@ -263,7 +263,7 @@ async def test_by_default_the_message_stays_and_retry_sends_it_with_the_next_pol
         assert rig.box.messages == [BAD]
         rig.behave()
         told = await rig.command("retry", "--maildrop", "ann", "--json")
-        assert json.loads(told.tail()) == {"messages": 1}
+        assert json.loads(told.tail()) == {"messages": 1, "postponed": 0, "polling": []}
         assert (await rig.run()).code == 0
         assert rig.verdict().harm == (0, 0, 0)
         assert rig.box.messages == []

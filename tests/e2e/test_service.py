@@ -74,7 +74,7 @@ def test_the_service_manager_hears_the_whole_life(kind: str, tmp_path: Path) -> 
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(round(WATCHDOG_SECONDS * 1e6))}
     with manager(address) as told, DaemonProcess(config, environ=environ) as daemon:
         until(daemon, lambda: "READY=1" in told.words(), "READY")
-        assert daemon.named("daemon.started"), "the configuration was in force before that"
+        until(daemon, lambda: daemon.named("daemon.started"), "the word that the configuration is in force")
         assert any("of 1 maildrop" in words for _, words in told.heard)
         until(daemon, lambda: told.words().count("WATCHDOG=1") >= 3, "pings")
 
