@@ -34,6 +34,9 @@ LINGER_SECONDS = 30.0
 """How long the POP3 session is held for destinations that say nothing: it locks the
 maildrop for its owner. What they accept later is deleted in the next poll."""
 
+QUIT_SECONDS = 2.0
+"""How long the answer to a QUIT that confirms nothing is awaited: the place at the server is free by then."""
+
 TOLD_AT_ONCE = 500
 """Recognised messages that are told of before others get their turn: there may be many thousands."""
 
@@ -285,7 +288,7 @@ class Poll:
         deletions.close()
         if session.failure is not None:
             return session.failure
-        if not await session.quit():
+        if not await self._said_goodbye(session, deletions):
             self._comes_again = False  # it may hold the maildrop still
             pending = len(deletions.marked)
             self._around.emit(QuitUnconfirmed(self._policy.maildrop, self.report.poll_id, pending))
@@ -299,6 +302,15 @@ class Poll:
         except StoreError as error:
             return error
         return None
+
+    async def _said_goodbye(self, session: MaildropSession, deletions: Deletions) -> bool:
+        if deletions.asked:
+            return await session.quit()
+        try:
+            async with asyncio.timeout(QUIT_SECONDS):
+                return await session.quit()
+        except TimeoutError:
+            return False
 
     def _take_tally(self) -> None:
         report, tallies = self.report, self._tallies

@@ -9,6 +9,7 @@ import pytest
 
 from mailferry.events import QuitUnconfirmed
 from mailferry.model import MessageState
+from mailferry.services.poll import QUIT_SECONDS
 from support.fakes import mail
 from support.rig import Rig
 from support.virtual_time import settle, timeless
@@ -97,3 +98,18 @@ async def test_the_place_is_given_back_with_a_quit_that_confirms_nothing() -> No
         rig.maildrop.session.answer()
         await task
         assert ended
+
+
+@timeless
+async def test_a_quit_that_confirms_nothing_is_not_waited_for_for_long() -> None:
+    rig = rig_with(0)
+    rig.maildrop.held = True
+    task = asyncio.create_task(rig.poll().run())
+    await settle()
+    while rig.maildrop.session.unread[0][0] != "quit":
+        rig.maildrop.session.answer()
+        await settle()
+    await asyncio.sleep(QUIT_SECONDS + 0.1)
+    assert (await task).failure is None
+    assert rig.maildrop.session.failure is not None  # the link was dropped
+    assert len(rig.told(QuitUnconfirmed)) == 1
