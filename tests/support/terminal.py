@@ -19,8 +19,12 @@ SOURCE_ROOT = Path(__file__).resolve().parents[2] / "daemon"
 PROGRAM = (sys.executable, "-m", "mailferry")
 _SECONDS = 40.0
 _HEARD_SECONDS = 5.0
-# Keys such as Ctrl-C become signals only on the terminal that controls a session.
-_TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+# Keys such as Ctrl-C become signals only on the terminal that controls a session; and a shell
+# that runs the tests in the background has the signal ignored, which children inherit.
+_TAKE_TERMINAL = (
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 _STYLES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
