@@ -92,6 +92,6 @@ def test_a_domain_is_found_in_any_text_or_not(text: str) -> None:
 def test_the_harness_takes_mail_at_all() -> None:
     """Else the properties above would hold of nothing."""
     lines = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<u@example.org>\r\nDATA\r\nx\r\n.\r\n"
-    post, heard = asyncio.Runner().run(converse(lines))
+    post, heard = asyncio.run(converse(lines))
     assert len(post.mails) == 1
     assert [reply[:3] for reply in heard] == ["220", "250", "250", "250", "354", "250"]
