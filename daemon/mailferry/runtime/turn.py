@@ -61,6 +61,7 @@ class Turns:
         self._poll: Poll | None = None
         self._memory = PollMemory()
         self._stopping = False
+        self._try_again_after = False
         self.waiting: int | None = None
         """Messages on the server that the last good poll left there with a destination to reach."""
 
@@ -140,8 +141,12 @@ class Turns:
     def try_again(self) -> None:
         """End a pause that follows from a failure, and begin a turn if there was one.
 
-        For credentials or certificates that have been written anew.
+        For credentials or certificates that have been written anew. A turn under way may
+        have read what was there before: when it fails, another one follows it at once.
         """
+        if self._task is not None:
+            self._try_again_after = True
+            return
         if self.standing.consecutive_failures:
             self.standing = without_pause(self.standing)
             self._forget_postponed()
@@ -199,6 +204,9 @@ class Turns:
         finally:
             self._task = None
             self._poll = None
+            if self._try_again_after:
+                self._try_again_after = False
+                self.try_again()
 
     async def _run_poll(self, leave: Callable[[], None]) -> PollReport:
         loop = asyncio.get_running_loop()

@@ -498,6 +498,24 @@ async def test_what_has_failed_is_tried_again_when_its_password_was_written_anew
     assert not turns.running, "what goes well has its own time"
 
 
+@timeless
+async def test_a_password_that_is_written_anew_while_a_turn_ends_is_tried_after_it() -> None:
+    rig, turns = failing(AuthenticationRejectedError("535 no"))
+    rig.ledger.held = True
+    first = turns.start()
+    assert first is not None
+    await settle()
+    assert rig.told(MaildropAuthRejected), "told, while its row is on the way"
+    turns.try_again()
+    rig.ledger.held = False
+    rig.ledger.sync()
+    await first
+    assert turns.running, "its next turn would be hours away"
+    await turns.ended()
+    assert len(rig.told(PollFinished)) == 2
+    assert not turns.running, "once"
+
+
 def test_a_pause_that_the_server_wants_outlives_the_failure() -> None:
     standing = StandingRecord(
         StandingKind.MAILDROP,
