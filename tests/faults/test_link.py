@@ -28,7 +28,7 @@ SECONDS = 0.3
 
 
 def endpoint(port: int, host: str = "127.0.0.1", **more: Any) -> Endpoint:
-    plain = Endpoint(host, port, TlsMode.NONE, connect_timeout_seconds=SECONDS, timeout_seconds=SECONDS)
+    plain = Endpoint(host, port, TlsMode.NONE, connect_timeout_seconds=10.0, timeout_seconds=SECONDS)
     return replace(plain, **more)
 
 
@@ -129,7 +129,7 @@ async def test_a_source_address_that_is_not_ours_is_named() -> None:
 async def test_nobody_listens() -> None:
     port = free_port()
     with pytest.raises(ConnectError, match=rf"127\.0\.0\.1:{port}: cannot connect: .*check host and port"):
-        await connect(endpoint(port))
+        await connect(endpoint(port, connect_timeout_seconds=0.3))
 
 
 async def test_an_unknown_name() -> None:
@@ -159,7 +159,7 @@ def full_backlog() -> Any:
 
 async def test_a_connection_that_is_not_accepted_in_time() -> None:
     with full_backlog() as port, pytest.raises(ConnectTimeoutError, match=r"no connection within 0\.3 s"):
-        await connect(endpoint(port))
+        await connect(endpoint(port, connect_timeout_seconds=0.3))
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.05])

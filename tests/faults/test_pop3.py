@@ -38,7 +38,7 @@ from support.faults import GREETING, Close, Drip, Endless, Fault, Reset, Stall
 from support.scripted_pop3 import ScriptedPop3Server
 
 PASSWORD = "correct-horse-4711"
-SECONDS = 0.2
+SECONDS = 0.5
 MAIL = [b"Subject: %d\r\n\r\nbody of %d\r\n.\r\n..\r\n" % (number, number) for number in range(1, 4)]
 
 

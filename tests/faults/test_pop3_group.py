@@ -22,7 +22,7 @@ from support.faults import Close, Fault, Stall
 from support.scripted_pop3 import ScriptedPop3Server, _ScriptedSession
 
 PASSWORD = "correct-horse-4711"
-SECONDS = 0.2
+SECONDS = 0.5
 MAIL = [b"Subject: %d\r\n\r\nbody of %d\r\n" % (number, number) for number in range(1, 4)]
 BEHIND = ["CAPA", "STAT", "LIST", "UIDL"]
 

@@ -36,7 +36,7 @@ from support.faults import GREETING, Close, Delay, Drip, Fault, Reset, Send, Sta
 from support.scripted_smtp import FINAL, ScriptedSmtpServer, SmtpFeatures
 
 PASSWORD = "correct-horse-4711"
-SECONDS = 0.2
+SECONDS = 0.5
 LIMITS = SmtpLimits()
 BOB, CYD = "bob@example.org", "cyd@example.org"
 

@@ -26,7 +26,7 @@ from support.scripted_pop3 import ScriptedPop3Server
 from support.scripted_smtp import ScriptedSmtpServer
 
 PASSWORD = "correct-horse-4711"
-SECONDS = 1.0
+SECONDS = 5.0
 DAYS = dt.timedelta(days=1)
 BOTH = ["pop3", "smtp"]
 MODES = [TlsMode.IMPLICIT, TlsMode.STARTTLS]

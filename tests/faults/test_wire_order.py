@@ -26,7 +26,7 @@ from support.wiretap import Wiretap, shown
 
 MAIL = [b"Subject: secret plans\r\n\r\nmost secret\r\n"]
 HARMLESS = {b"CAPA", b"STLS", b"EHLO relay.example.org", b"HELO relay.example.org", b"STARTTLS", b"QUIT"}
-SECONDS = 0.3
+SECONDS = 1.0
 
 
 def where(port: int, mode: TlsMode = TlsMode.STARTTLS, seconds: float = SECONDS) -> Endpoint:

@@ -27,7 +27,7 @@ from support.wiretap import Wiretap, shown
 HOP_PASSWORD = "another horse 0815"
 MAIL = [b"Subject: secret plans\r\n\r\nmost secret\r\n"]
 HARMLESS = {b"CAPA", b"STLS", b"EHLO relay.example.org", b"HELO relay.example.org", b"STARTTLS", b"QUIT"}
-SECONDS = 0.3
+SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from support.scripted_smtp import ScriptedSmtpServer, SmtpFeatures
 
 NODES = ("a.example.org", "@b.example.org", "#c")
 A, B, C = NODES
-SECONDS = 0.4
+SECONDS = 1.0
 ALICE = Credentials("alice", password=lambda: "correct horse")
 
 

@@ -32,7 +32,7 @@ from support.faults import GREETING, Close, Fault, Stall
 from support.scripted_pop3 import ScriptedPop3Server
 from support.scripted_smtp import ScriptedSmtpServer, SmtpFeatures
 
-SECONDS = 0.5
+SECONDS = 1.0
 ALICE = Credentials("alice", password=lambda: PASSWORD)
 SMALL = b"From: a@example.org\r\nSubject: =?koi8-r?B?8NLJ18XU?=\r\n\r\nsmall\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 76 + b"\r\n" + b"y" * WHOLE_OCTETS + b"\r\n"
