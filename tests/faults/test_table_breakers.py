@@ -82,7 +82,7 @@ def mail_with(messages: int) -> list[bytes]:
     return [bad, *make_messages(messages - 1, seed=42, sizes=(300, 1000))]
 
 
-SHORT = {"maildrop": {"timeout": "300ms"}, "destination": {"timeout": "300ms", "final_timeout": "300ms"}}
+SHORT = {"maildrop": {"timeout": "1s"}, "destination": {"timeout": "1s", "final_timeout": "1s"}}
 AMONG = [40, 500] if thorough() else [40]
 
 

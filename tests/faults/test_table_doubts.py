@@ -40,7 +40,7 @@ async def test_a_250_that_never_comes(
         tmp_path,
         mail,
         smtp_features=SmtpFeatures(chunking=chunking),
-        destination={"final_timeout": "300ms"},
+        destination={"final_timeout": "1s"},
     ) as rig:
         for fault in faults:
             rig.smtp.faults.add(fault)
@@ -67,7 +67,7 @@ async def test_a_250_that_never_comes(
 async def test_quit_unanswered(launcher: ProgramLauncher, tmp_path: Path, way: str, done: bool) -> None:
     mail = make_messages(MESSAGES, seed=32, sizes=(300, 2000))
     fault = Fault(b"QUIT", WAYS[way], times=1, effect=done)
-    async with FaultRig(launcher, tmp_path, mail, maildrop={"timeout": "300ms"}) as rig:
+    async with FaultRig(launcher, tmp_path, mail, maildrop={"timeout": "1s"}) as rig:
         rig.pop3.faults.add(fault)
         await rig.run()
         assert rig.pop3.faults.struck(fault) == 1

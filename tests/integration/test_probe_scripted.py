@@ -402,7 +402,7 @@ async def test_peers_are_looked_at_side_by_side(tmp_path: Path) -> None:
             "etrn.yes": etrn(hop.port),
             "etrn.no": etrn(no_etrn.port),
         }
-        found = await look(configs, tables, patience=1.0)
+        found = await look(configs, tables, patience=3.0)
         took = asyncio.get_running_loop().time() - began
     states = {peer: result.state for peer, result in found.items()}
     assert states == {
@@ -414,7 +414,7 @@ async def test_peers_are_looked_at_side_by_side(tmp_path: Path) -> None:
         "etrn.no": LiveState.FAILED,
     }
     assert took < 15  # in turn, and at their leisure, the silent ones alone would take four minutes
-    assert "not done within 1 s" in found["maildrop.h0"].problem
+    assert "not done within 3 s" in found["maildrop.h0"].problem
     assert any("LOGIN-DELAY 900" in note for note in found["maildrop.fine"].notes)
     assert [note.split(":")[0] for note in found["destination.hop"].notes] == ["no PIPELINING", "SIZE 1000"]
     assert found["etrn.no"].problem == "ETRN is not offered"
