@@ -35,7 +35,7 @@ class OddAuthority:
         self._name = _name("odd authority" if parent is None else "odd intermediate")
         signer = parent or self
         self._certificate = (
-            _builder(self._name, signer._name, self._key)
+            _builder(self._name, signer._name, self._key, signer._key)
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
             .add_extension(_key_usage(signs=True), critical=True)
             .sign(signer._key, hashes.SHA256())
@@ -61,7 +61,7 @@ class OddAuthority:
         """Sign a certificate; without names it has no subjectAltName at all."""
         key = ec.generate_private_key(ec.SECP256R1())
         use = ExtendedKeyUsageOID.CLIENT_AUTH if for_clients else ExtendedKeyUsageOID.SERVER_AUTH
-        builder = _builder(_name(common_name), self._name, key, begins_in, ends_in)
+        builder = _builder(_name(common_name), self._name, key, self._key, begins_in, ends_in)
         builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(names)), critical=False)
@@ -80,10 +80,14 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
     begins_in: dt.timedelta = -30 * _DAY,
     ends_in: dt.timedelta = 30 * _DAY,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
+    # RFC 5280 s.4.2.1.1: Python refuses chains without key identifiers since 3.13.
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    signers = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -92,6 +96,8 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + begins_in)
         .not_valid_after(now + ends_in)
+        .add_extension(own, critical=False)
+        .add_extension(signers, critical=False)
     )
 
 

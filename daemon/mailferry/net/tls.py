@@ -132,6 +132,8 @@ _EXPIRED = 10
 _SELF_SIGNED = (18, 19)
 _UNKNOWN_ISSUER = (20, 21)
 _WRONG_NAME = (62, 64)
+_UNTIDY = range(83, 94)
+"""What RFC 5280 asks of a certificate's extensions, and Python demands since 3.13 (VERIFY_X509_STRICT)."""
 
 
 def _refusal(error: ssl.SSLCertVerificationError) -> str:
@@ -153,5 +155,10 @@ def _advice(error: ssl.SSLCertVerificationError) -> str:
         return (
             "Use the name that the certificate is for as host, or pin it with tls_fingerprint; "
             "a name that is only its common name does not count (RFC 9525)"
+        )
+    if code in _UNTIDY:
+        return (
+            "Python refuses this since 3.13, and took it before: have it issued anew as RFC 5280 says "
+            "(OpenSSL 3 does so by itself), or pin it with tls_fingerprint"
         )
     return "The server's operator can tell why; nothing was sent"

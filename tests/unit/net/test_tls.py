@@ -92,6 +92,7 @@ def test_a_pin_is_compared_with_the_presented_certificate() -> None:
         (21, "tls_ca_file or pin it with tls_fingerprint"),
         (62, "Use the name that the certificate is for as host"),
         (64, "Use the name that the certificate is for as host"),
+        (85, "issued anew as RFC 5280 says"),
         (23, "nothing was sent"),
     ],
 )
